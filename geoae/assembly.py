@@ -1,0 +1,348 @@
+"""Assembly: from a plan to a complete, verified, visible store.
+
+Runs of whole shards go to Dask. A journal beside the store tells what is done, and what a killed run left
+is taken over where its bytes are still right. The root's ``zarr.json`` is written last.
+"""
+
+import secrets
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from dask.base import compute
+from dask.delayed import delayed
+from dask.threaded import get as in_threads
+
+from geoae.commits import layer_members
+from geoae.errors import GeoaeError, IncompleteError, IntegrityError, UsageError
+from geoae.location import Location
+from geoae.patches import plan_runs
+from geoae.planning import IngestPlan
+from geoae.shards import ShardTask, journal_name, run_task
+from geoae.store import (
+    METADATA,
+    array_digest,
+    check_shards,
+    consolidated,
+    create_array,
+    group_document,
+    write_array,
+)
+from geoae.tables import root_attributes, small_arrays
+
+__all__ = ["RUN_BYTES", "Progress", "assemble"]
+
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(stage, done, total)``."""
+
+RUN_BYTES = 192 * 2**20
+"""Uncompressed pixels of one task: 8 shards of US3D, so that 1.08 scenes are decoded for each scene."""
+
+
+def assemble(
+    plan: IngestPlan,
+    cube: Location,
+    work: Location,
+    workers: int | None,
+    scheduler: str | None,
+    *,
+    skip_bad: bool,
+    progress: Progress | None,
+) -> int:
+    """Write all shards that the journal lacks, verify, and publish the cube.
+
+    Parameters
+    ----------
+    plan
+        What to write.
+    cube
+        Where; nothing there is readable before the end.
+    work
+        Folder of the journal.
+    workers, scheduler
+        Threads, or the address of a Dask scheduler.
+    skip_bad
+        Write scenes that cannot be read as void.
+    progress
+        Called as ``progress(stage, done, total)``.
+
+    Returns
+    -------
+    int
+        How many shards an earlier run had written.
+
+    Raises
+    ------
+    SceneError
+        If a scene cannot be read and `skip_bad` is off.
+    IncompleteError
+        If a shard is missing at the end; the same command again writes it.
+    """
+    journal = work / "journal"
+    begun = work.get_json("plan.json")
+    if begun is None or begun["digest"] != plan.digest:
+        journal.remove()
+        cube.remove()
+        work.put_json("plan.json", {"digest": plan.digest, "plan": plan.document})
+    cube.sweep()
+    for name, spec in plan.pixel_arrays.items():
+        if not (cube / name).exists(METADATA):
+            create_array(cube / name, spec)
+    entries = _read_journal(plan, cube, journal, skip_bad=skip_bad)
+    resumed = len(entries)
+    while True:
+        failures = _failures(entries)
+        todo = [s for s in range(plan.n_shards) if s not in entries]
+        if todo:
+            # Without the failures of an earlier run, so that each shard finds its own: the reason that is
+            # stored must not depend on which shard came first.
+            tasks = _tasks(plan, cube, journal, todo, {}, skip_bad=skip_bad)
+        else:
+            # A failure may show in one shard of a scene only; its other shards become void, too.
+            todo = [s for s in range(plan.n_shards) if _outdated(plan, entries[s], s, failures)]
+            tasks = _tasks(plan, cube, journal, todo, failures, skip_bad=skip_bad)
+        if not todo:
+            break
+        _compute(tasks, plan, workers, scheduler, progress)
+        for shard in todo:
+            entry = journal.get_json(journal_name(shard))
+            if entry is None:
+                raise IncompleteError(
+                    f"shard {shard} of {cube} was not written", hint="run the command again"
+                )
+            entries[shard] = entry
+    _commit(plan, cube, entries, failures)
+    return resumed
+
+
+def _read_journal(
+    plan: IngestPlan, cube: Location, journal: Location, *, skip_bad: bool
+) -> dict[int, dict[str, Any]]:
+    """Read what earlier runs did, keeping only shards whose files still have the recorded digests.
+
+    Shards in which an earlier run skipped a scene are made again if nothing may be skipped now.
+    """
+    entries: dict[int, dict[str, Any]] = {}
+    for shard in range(plan.n_shards):
+        try:
+            entry = journal.get_json(journal_name(shard))
+        except IntegrityError:  # a power cut may leave an empty file
+            entry = None
+        if (
+            entry is not None
+            and (skip_bad or not entry["failures"])
+            and all(cube.sha256(key) == digest for key, (digest, _) in entry["files"].items())
+        ):
+            entries[shard] = entry
+    return entries
+
+
+def _outdated(plan: IngestPlan, entry: dict[str, Any], shard: int, failures: Mapping[int, str]) -> bool:
+    """Say whether a shard holds patches of a scene that failed elsewhere and is not void here yet."""
+    if not failures:
+        return False
+    start = shard * plan.shard_length
+    inside = {int(s) for s in plan.patches.scene_number[start : start + plan.shard_length]}
+    return bool((failures.keys() & inside) - {int(s) for s in entry["failures"]})
+
+
+def _failures(entries: Mapping[int, dict[str, Any]]) -> dict[int, str]:
+    """Return scene -> reason, from the first shard that noticed."""
+    failures: dict[int, str] = {}
+    for shard in sorted(entries):
+        for scene, why in entries[shard]["failures"].items():
+            failures.setdefault(int(scene), why)
+    return failures
+
+
+def _tasks(
+    plan: IngestPlan,
+    cube: Location,
+    journal: Location,
+    todo: list[int],
+    void: Mapping[int, str],
+    *,
+    skip_bad: bool,
+) -> list[ShardTask]:
+    """Make a task of each run of consecutive shards; runs do not depend on workers or on what is done."""
+    scene = plan.patches.scene_number
+    wanted = set(todo)
+    tasks = []
+    for run in plan_runs(plan.n_shards, plan.shard_bytes, RUN_BYTES):
+        for piece in _consecutive([s for s in run if s in wanted]):
+            first, last = piece.start * plan.shard_length, piece.stop * plan.shard_length
+            numbers = sorted({int(s) for s in scene[first:last]})
+            tasks.append(
+                ShardTask(
+                    cube=str(cube),
+                    journal=str(journal),
+                    shards=piece,
+                    shard_length=plan.shard_length,
+                    patches=plan.patches,
+                    scenes={n: plan.scenes[n] for n in numbers},
+                    catalog=plan.catalog,
+                    modalities=plan.modalities,
+                    void={n: void[n] for n in numbers if n in void},
+                    skip_bad=skip_bad,
+                )
+            )
+    return tasks
+
+
+def _consecutive(numbers: list[int]) -> list[range]:
+    runs: list[range] = []
+    for n in numbers:
+        if runs and runs[-1].stop == n:
+            runs[-1] = range(runs[-1].start, n + 1)
+        else:
+            runs.append(range(n, n + 1))
+    return runs
+
+
+def _compute(
+    tasks: list[ShardTask],
+    plan: IngestPlan,
+    workers: int | None,
+    scheduler: str | None,
+    progress: Progress | None,
+) -> None:
+    """Hand the tasks to Dask and wait."""
+    total = plan.patches.n_patches
+    state = {"done": total - sum(_patches(plan, task.shards) for task in tasks)}
+    lock = threading.Lock()
+
+    def advance(patches: int) -> None:
+        with lock:
+            state["done"] += patches
+            if progress is not None:
+                progress("patches", state["done"], total)
+
+    client = _client(scheduler, workers)
+    if client is not None:
+        with client as cluster:
+            _compute_distributed(tasks, cluster, lambda shards: advance(_patches(plan, shards)))
+        return
+    stop = threading.Event()
+    running = _Running()
+    # pure=False: two tasks are never the same work, and hashing their headers costs time.
+    calls = [delayed(running.call, pure=False)(run_task, task, stop, advance) for task in tasks]
+    try:
+        # The function, not its name: for a name Dask imports distributed first, which takes half a second.
+        compute(*calls, scheduler=in_threads, num_workers=workers)
+    except BaseException:
+        # Tasks that run already end after their shard. Only then nobody writes behind our back, and the
+        # lock may go.
+        stop.set()
+        running.wait()
+        raise
+
+
+def _patches(plan: IngestPlan, shards: Iterable[int]) -> int:
+    """Count the patches of some shards; the last shard may have fewer than the others."""
+    n, length = plan.patches.n_patches, plan.shard_length
+    return sum(min(length, n - shard * length) for shard in shards)
+
+
+class _Running:
+    """Counts calls that are under way in other threads."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._changed = threading.Condition()
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        with self._changed:
+            self._number += 1
+        try:
+            return function(*arguments)
+        finally:
+            with self._changed:
+                self._number -= 1
+                self._changed.notify_all()
+
+    def wait(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._number)
+
+
+def _client(scheduler: str | None, workers: int | None) -> AbstractContextManager[Any] | None:
+    """Return the Dask client to use: of the scheduler's address, or the active one; None for threads here."""
+    if scheduler is None and (workers is not None or "distributed" not in sys.modules):
+        return None
+    try:
+        # put off: the core runs locally without distributed, which costs 0.5 s and is an extra
+        from distributed import Client, default_client
+    except ImportError:
+        raise UsageError(
+            "--scheduler needs the package distributed", hint="pip install 'geoae[distributed]'"
+        ) from None
+    if scheduler is not None:
+        try:
+            return Client(scheduler)
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"no Dask scheduler answers at {scheduler}: {error}", hint="start one with: dask scheduler"
+            ) from None
+    try:
+        return nullcontext(default_client())
+    except ValueError:
+        return None
+
+
+def _run_elsewhere(task: ShardTask, stop: Any) -> list[int]:
+    """Make the shards of a task on a worker, whose errors have to travel."""
+    try:
+        return run_task(task, stop)
+    except GeoaeError as error:
+        plain = type(error)(error.message, hint=error.hint)
+    # Outside of the handler: the cause is an error of GDAL, which cannot be pickled.
+    raise plain
+
+
+def _compute_distributed(
+    tasks: list[ShardTask], client: Any, advance: Callable[[Iterable[int]], None]
+) -> None:
+    from distributed import Event, as_completed, wait  # put off, see `_client`
+
+    stop = Event(f"geoae-{secrets.token_hex(8)}", client=client)
+    futures = client.map(_run_elsewhere, tasks, stop=stop, pure=False)
+    try:
+        for _, result in as_completed(futures, with_results=True):
+            advance(result)
+    except BaseException:
+        stop.set()  # as in threads: when this returns, nobody writes any more
+        wait(futures)
+        raise
+
+
+def _commit(
+    plan: IngestPlan, cube: Location, entries: Mapping[int, dict[str, Any]], failures: Mapping[int, str]
+) -> None:
+    """Verify all shards, write the small arrays, and publish the root by its ``zarr.json``."""
+    shards: dict[str, dict[str, str]] = {name: {} for name in plan.pixel_arrays}
+    sizes: dict[str, dict[str, int]] = {name: {} for name in plan.pixel_arrays}
+    for entry in entries.values():
+        for path, (digest, size) in entry["files"].items():
+            name, key = path.split("/", 1)
+            shards[name][key] = digest
+            sizes[name][key] = size
+    problems: list[str] = []
+    digests: dict[str, str] = {}
+    for name, spec in plan.pixel_arrays.items():
+        problems += check_shards(cube / name, spec, sizes[name])
+        digests[name] = array_digest(cube / name, shards=shards[name])[0]
+    if problems:
+        raise IncompleteError(
+            f"{cube}: {problems[0]}" + (f" (and {len(problems) - 1} more)" if problems[1:] else ""),
+            hint="run the same command again",
+        )
+    small = small_arrays(plan, entries, failures)
+    for name, (spec, values) in small.items():
+        write_array(cube / name, spec, values)
+        digests[name] = array_digest(cube / name)[0]
+    attributes = root_attributes(plan, digests)
+    # There are layers only where a root that was lost is written again.
+    members = consolidated(cube, list(digests)) | layer_members(cube)
+    cube.put(METADATA, group_document(attributes, members))
