@@ -1,0 +1,319 @@
+"""Encoding: turn the patches of a cube into latent vectors and write them as a layer.
+
+The core picks channels, splits, normalises, reads and writes; the encoder only sees `PatchBatch`es.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from geoae import schema
+from geoae.batches import CubePatches, parse_input, usable_rows
+from geoae.calls import Wants, calling, compute
+from geoae.cube import Cube
+from geoae.encoder import Channel
+from geoae.errors import InputError, UsageError
+from geoae.fitting import Progress, channel_specs, fit, pixel_size
+from geoae.layers import LayerWriter
+from geoae.models import ChannelSpec, Model, check_fits, load_model
+from geoae.provenance import Record
+from geoae.splits import DEFAULT
+from geoae.store import ArraySpec
+
+__all__ = ["EncodeReport", "encode"]
+
+BATCH = 256
+"""Patches per call of an encoder's `transform`; fixed, so that equal cubes give equal calls."""
+
+_SHARD_BYTES = 4 * 2**20
+_SHARD_ROWS = 4096
+"""A shard of latents: a few MB, so that small vectors do not make thousands of files, and at most so
+many patches, so that a killed run loses little."""
+
+
+@dataclass(frozen=True)
+class EncodeReport:
+    """What `encode` did.
+
+    Parameters
+    ----------
+    path
+        The layer.
+    model
+        Name of the model that was used.
+    latent_dim
+        Length of the vectors.
+    encoded, unusable
+        Patches with a vector, and patches without enough valid pixels.
+    metrics
+        What the fit measured.
+    notes
+        What a user must read.
+    created
+        False if an equal layer was there.
+    """
+
+    path: str
+    model: str
+    latent_dim: int
+    encoded: int
+    unusable: int
+    metrics: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+    created: bool = True
+
+
+def encode(
+    cube: Cube | str,
+    *,
+    plugin: str | None = None,
+    model: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    input: str | None = None,
+    target: str | None = None,
+    split: str = DEFAULT,
+    min_valid: float | None = None,
+    name: str | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    reconstructions: bool = False,
+    progress: Progress | None = None,
+) -> EncodeReport:
+    """Compute a latent vector for every usable patch and write ``latents/<name>``.
+
+    Fits first, see `fit`, unless a model is given.
+
+    Parameters
+    ----------
+    cube
+        The cube, or its path.
+    plugin
+        Name of the encoder to fit.
+    model
+        A fitted model instead: a name beside this cube, or a folder, also another cube's.
+    options, input, target, split, min_valid, name, device, overwrite, progress
+        See `fit`; `name` also names the layer. With a model, options, input, target and split are its own.
+    reconstructions
+        Also store what the decoder makes of every vector; as large as the pixels are in float32.
+
+    Returns
+    -------
+    EncodeReport
+
+    Raises
+    ------
+    UsageError
+        If neither or both of plugin and model are given, or the model does not fit the cube.
+    StoreExistsError
+        If the layer exists, was made otherwise, and `overwrite` is off.
+    PluginError
+        If the encoder breaks its contract.
+    """
+    cube = Cube.open(cube)
+    if (plugin is None) == (model is None):
+        raise UsageError("encode needs either a plugin or a model", hint="--plugin pca, or --model NAME")
+    if model is not None:
+        if options or input is not None or target is not None or split != DEFAULT:
+            given = [f"--{name.replace('_', '-')}" for name in options or ()]
+            given += ["--input"] * (input is not None) + ["--target"] * (target is not None)
+            given += ["--split"] * (split != DEFAULT)
+            raise UsageError(
+                f"a model has its own options, input and split: {', '.join(given)} cannot be given",
+                hint="leave them out, or fit with --plugin",
+            )
+        fitted = load_model(cube, model)
+        with calling(fitted.spec.encoder_name, "use_device"):
+            fitted.encoder.use_device(device)
+    else:
+        fitted = fit(
+            cube,
+            plugin=str(plugin),
+            options=options,
+            input=input,
+            target=target,
+            split=split,
+            min_valid=min_valid,
+            name=name,
+            device=device,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if reconstructions and not fitted.encoder.has_decoder:
+        raise UsageError(f"model {fitted.name} has no decoder, there are no --reconstructions")
+    return _write_latents(cube, fitted, name or fitted.name, min_valid, overwrite, reconstructions, progress)
+
+
+def _write_latents(
+    cube: Cube,
+    model: Model,
+    name: str,
+    min_valid: float | None,
+    overwrite: bool,
+    reconstructions: bool,
+    progress: Progress | None,
+) -> EncodeReport:
+    channels = _channels_of(cube, model, model.spec.channels)
+    target = _target_of(cube, model)
+    check_fits(model, cube, channel_specs(cube, channels + (target or ())), pixel_size(cube))
+    limit = model.spec.min_valid if min_valid is None else min_valid
+    rows = usable_rows(cube, channels, limit)
+    if not len(rows):
+        text = ", ".join(dict.fromkeys(c.modality for c in channels))
+        raise InputError(f"no patch has {limit:.0%} valid pixels in {text}", hint="a smaller --min-valid")
+    source = CubePatches(
+        cube,
+        channels,
+        model.spec.normalisation,
+        rows=rows,
+        target_channels=target,
+        target_normalisation=model.spec.target_normalisation,
+    )
+    who = model.spec.encoder_name
+    first = next(source.batches(min(BATCH, len(rows))))
+    # Without the target there is nothing to compare an image with.
+    wants = Wants(errors=model.spec.target is None or target is not None, images=reconstructions)
+    shapes = {n: v.shape[1:] for n, v in compute(model.encoder, first, who, wants).items()}
+    record = _record(cube, model, limit, reconstructions)
+    path = schema.layer_path("latents", name)
+    specs = _specs(cube, model, shapes)
+    with LayerWriter(cube, path, record, specs, overwrite=overwrite) as writer:
+        created = not writer.exists
+        if created:
+            _fill(model, source, specs, writer, wants, progress)
+            _, dtype, attributes = schema.PATCH_VARIABLES[schema.PATCH]
+            index = np.arange(cube.n_patches, dtype=dtype)
+            small = {
+                schema.PATCH: (ArraySpec(index.shape, (schema.PATCH,), dtype, attributes=attributes), index)
+            }
+            counts = {"encoded": len(rows), "unusable": cube.n_patches - len(rows)}
+            writer.commit(small, _attributes(cube, model), counts=counts)
+    return EncodeReport(
+        path=path,
+        model=model.name,
+        latent_dim=model.encoder.latent_dim,
+        encoded=len(rows),
+        unusable=cube.n_patches - len(rows),
+        metrics=model.spec.report.get("metrics", {}),
+        notes=tuple(model.spec.report.get("notes", ())),
+        created=created,
+    )
+
+
+def _channels_of(cube: Cube, model: Model, specs: Sequence[ChannelSpec]) -> tuple[Channel, ...]:
+    """Find a model's channels in a cube, by their names."""
+    text = ",".join(f"{c.modality}.{c.band}" if c.band != c.modality else c.modality for c in specs)
+    try:
+        return parse_input(cube, text)
+    except UsageError as error:
+        raise UsageError(
+            f"model {model.name} does not fit {cube.location.name}: {error.message}", hint=error.hint
+        ) from None
+
+
+def _target_of(cube: Cube, model: Model) -> tuple[Channel, ...] | None:
+    """Find what a decoder should produce; None if it is the input, or if the cube has not all of it."""
+    if model.spec.target is None:
+        return None
+    there = {(m, b) for m in cube.modalities for b in (cube.bands(m) if cube.role(m) != "label" else ())}
+    known = all((c.modality, c.band) in there for c in model.spec.target)
+    return _channels_of(cube, model, model.spec.target) if known else None
+
+
+def _record(cube: Cube, model: Model, min_valid: float, reconstructions: bool) -> Record:
+    spec = model.spec
+    inputs = {"cube": cube.cube_id}
+    if spec.inputs.get("cube") == cube.cube_id:
+        inputs |= dict(spec.inputs)  # the split too; another cube's split is that cube's business
+    options = {
+        "plugin": spec.plugin,
+        "options": dict(spec.options),
+        "input": [str(c.channel) for c in spec.channels],
+        "model": model.digest,
+        "fitted_on": spec.inputs["cube"],
+        "min_valid": min_valid,
+    }
+    if spec.target is not None:
+        options["target"] = [str(c.channel) for c in spec.target]
+    if reconstructions:
+        options["reconstructions"] = True
+    return Record(
+        made_by="encode", options=options, inputs=inputs, software={spec.distribution: spec.version}
+    )
+
+
+_TITLES = {
+    "z": "latent vector; NaN for patches that cannot be used",
+    "log_var": "logarithm of the variance of the latent distribution",
+    "error": "root mean square error of the reconstruction over valid pixels, normalised units",
+    "band_error": "the same, channel by channel",
+    "reconstruction": "what the decoder makes of the latent vector, normalised units",
+}
+_DIMS = {"error": (), "band_error": ("channel",), "reconstruction": ("channel", "y", "x")}
+
+
+def _specs(cube: Cube, model: Model, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, ArraySpec]:
+    """Describe the arrays of a latent layer; their shards are whole numbers of the cube's."""
+    widest = max(math.prod(shape) for shape in shapes.values())
+    length = cube.shard_length
+    rows = max(min(_SHARD_BYTES // (4 * widest), _SHARD_ROWS) // length, 1) * length
+    specs = {}
+    for name, shape in shapes.items():
+        dims = _DIMS.get(name, ("component",))
+        attributes: dict[str, Any] = {"long_name": _TITLES.get(name, name), "units": "1"}
+        if "channel" in dims:
+            attributes["channels"] = [str(c.channel) for c in model.spec.target or model.spec.channels]
+        if name == "reconstruction":
+            # value = number * scale + offset, channel by channel
+            scale = model.spec.target_normalisation or model.spec.normalisation
+            attributes |= {"offset": list(scale.offset), "scale": list(scale.scale)}
+        specs[name] = ArraySpec(
+            (cube.n_patches, *shape), (schema.PATCH, *dims), "float32", rows, length, attributes
+        )
+    return specs
+
+
+def _fill(
+    model: Model,
+    source: CubePatches,
+    specs: Mapping[str, ArraySpec],
+    writer: LayerWriter,
+    wants: Wants,
+    progress: Progress | None,
+) -> None:
+    """Compute and write the shards that are not there yet."""
+    done = writer.done()
+    n_patches = specs["z"].shape[0]
+    length = specs["z"].shard or n_patches
+    for shard in range(writer.n_shards):
+        start, stop = shard * length, min((shard + 1) * length, n_patches)
+        if progress is not None:
+            progress("encode", start, n_patches, {})
+        if shard in done:
+            continue
+        values = {n: np.full((stop - start, *s.shape[1:]), np.nan, np.float32) for n, s in specs.items()}
+        part = source.only(source.rows[(source.rows >= start) & (source.rows < stop)])
+        for batch in part.batches(BATCH):
+            computed = compute(model.encoder, batch, model.spec.encoder_name, wants)
+            for n, into in values.items():
+                into[batch.index - start] = computed[n]
+        writer.write(shard, values)
+    if progress is not None:
+        progress("encode", n_patches, n_patches, {})
+
+
+def _attributes(cube: Cube, model: Model) -> dict[str, Any]:
+    source = [cube.catalog.citation or cube.catalog.title]
+    return {
+        **schema.geoemb_attributes(
+            dimensions=model.encoder.latent_dim,
+            model=f"{model.spec.plugin} ({model.spec.distribution} {model.spec.version}, {model.digest})",
+            source_data=source,
+            patch=cube.patch_size,
+            stride=cube.stride,
+        ),
+        "metrics": dict(model.spec.report.get("metrics", {})),
+        "notes": list(model.spec.report.get("notes", [])),
+    }
