@@ -1,0 +1,103 @@
+"""Sigmoid, error and gradient in one pass.
+
+The last activation, the error and its gradient, as separate steps, each read and write a tensor of the size
+of the batch; on a processor that costs more than the matrix products. Here a piece of the batch that fits the
+cache goes through all of them, and the gradient takes the place of the logits.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+__all__ = ["ErrorKind", "sigmoid_error"]
+
+ErrorKind = Literal["mae", "mse", "bce"]
+
+_PIECE = 1 << 17
+"""Numbers that go through all steps together: half a megabyte of float32."""
+
+
+def sigmoid_error(logits: Tensor, target: Tensor, weight: Tensor | None, kind: ErrorKind) -> Tensor:
+    """Compute the error of ``sigmoid(logits)``, band by band, and destroy the logits.
+
+    Parameters
+    ----------
+    logits
+        ``(n, channel, y, x)``, overwritten by the gradient: nothing else may need them. Free where they are
+        channels last; else they are copied.
+    target
+        Of the same shape, float32.
+    weight
+        ``(n, 1, y, x)`` or like the target: 1 where the target is known, 0 elsewhere. None: everywhere.
+    kind
+        ``mae``, ``mse``, or ``bce``, the cross entropy in nats of a target in 0..1.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(channel,)`` float32: what each band adds to the mean over all known pixels of all bands.
+    """
+    result: Tensor = _SigmoidError.apply(logits, target, weight, kind)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _SigmoidError(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, weight: Tensor | None, kind: ErrorKind) -> Tensor:
+        # Shares memory and version counter with the logits: if something needs them, autograd says so.
+        gradient = logits.detach().contiguous(memory_format=torch.channels_last)
+        target = target.contiguous(memory_format=torch.channels_last)
+        n, bands, y, x = gradient.shape
+        exact = torch.float64 if gradient.dtype == torch.float64 else torch.float32
+        if weight is None:
+            known = float(n * bands * y * x)
+        else:
+            shared = bands if weight.shape[1] == 1 else 1
+            known = max(float(weight.sum(dtype=torch.float64)) * shared, 1.0)
+        ones = torch.ones(1, dtype=exact, device=gradient.device)
+        total = torch.zeros(bands, dtype=torch.float64, device=gradient.device)
+        rows = max(_PIECE // max(bands * y * x, 1), 1)
+        for start in range(0, n, rows):
+            piece = gradient[start : start + rows]
+            goal = target[start : start + rows]
+            mask = None if weight is None else weight[start : start + rows]
+            values = piece if piece.dtype == exact else piece.to(exact)
+            error, slope = _steps(values, goal, mask, kind)
+            flat = error.permute(0, 2, 3, 1).reshape(-1, bands)
+            # A product with ones: sums of three interleaved bands are slow otherwise.
+            total += (ones.expand(1, len(flat)) @ flat)[0]
+            piece.copy_(slope.mul_(1 / known))
+        ctx.save_for_backward(gradient)
+        return (total / known).to(exact)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        if not bool((grad_output == 1).all()):
+            gradient = gradient * grad_output.to(gradient.dtype).view(1, -1, 1, 1)
+        return gradient, None, None, None
+
+
+def _steps(values: Tensor, target: Tensor, mask: Tensor | None, kind: ErrorKind) -> tuple[Tensor, Tensor]:
+    """Return error and gradient with respect to the logits, pixel by pixel; `values` is used up."""
+    if kind == "bce":
+        # log(1 + exp(x)) - t x, which never overflows
+        error = torch.nn.functional.softplus(values).sub_(target * values)
+        slope = values.sigmoid_().sub_(target)
+        if mask is not None:
+            error.mul_(mask)
+            slope = slope.mul_(mask)
+        return error, slope
+    image = values.sigmoid_()
+    difference = image - target
+    if mask is not None:
+        difference.mul_(mask)
+    slope = torch.addcmul(image, image, image, value=-1, out=image)  # of the sigmoid: s - s^2
+    if kind == "mse":
+        slope.mul_(difference).mul_(2)
+        return difference.mul_(difference), slope
+    slope.mul_(difference.sign())
+    return difference.abs_(), slope
