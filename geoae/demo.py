@@ -1,0 +1,125 @@
+"""The demo: a synthetic US3D folder, and every step of the way to a map."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from geoae.clusters import cluster
+from geoae.cube import Cube
+from geoae.encoding import encode
+from geoae.errors import IntegrityError, UsageError
+from geoae.exports import export_geopackage, export_geoparquet
+from geoae.ingestion import ingest
+from geoae.plots import plot_cluster_examples, plot_latents, plot_map
+from geoae.projections import project
+from geoae.summaries import summarize
+from geoae.testing import write_us3d
+from geoae.verification import verify
+
+__all__ = ["run_demo"]
+
+PATCH = 64
+LATENT_DIM = 64
+CLUSTERS = 8
+
+Progress = Callable[[str, int, int, Mapping[str, float]], None]
+
+
+def _silent(_stage: str, _done: int, _total: int, _values: Mapping[str, float]) -> None:
+    """Report nothing."""
+
+
+def run_demo(
+    folder: str | Path,
+    *,
+    tiles: int = 10,
+    views: int = 3,
+    size: int = 512,
+    only_data: bool = False,
+    say: Callable[[str], None] = print,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write synthetic scenes and run every step on them.
+
+    Parameters
+    ----------
+    folder
+        Where to write: ``us3d/``, ``us3d.zarr``, figures, ``clusters.gpkg``, ``clusters.parquet``.
+    tiles, views, size
+        Tiles of each city, most views of a tile, side of a view in pixels.
+    only_data
+        Write the scenes only.
+    say
+        Called with each step in words.
+    progress
+        Called as ``progress(stage, done, total, values)``.
+
+    Returns
+    -------
+    list of Path
+        What was made.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds scenes that this demo does not write.
+    IntegrityError
+        If the cube is not what was written: the machine's disk or memory is broken.
+    """
+    folder = Path(folder)
+    scenes, path = folder / "us3d", folder / "us3d.zarr"
+    report: Progress = progress or _silent
+    say(f"writing {tiles} tiles of two cities, up to {views} views each, {size} x {size} pixels")
+    written = write_us3d(
+        scenes,
+        tiles=tiles,
+        views=views,
+        size=size,
+        progress=lambda done, total: report("synthesise", done, total, {}),
+    )
+    strange = sorted({*scenes.rglob("*.tif")} - {*written})
+    if strange:
+        raise UsageError(
+            f"{scenes} holds other scenes too: {strange[0].name}", hint="another folder: `geoae demo FOLDER`"
+        )
+    if only_data:
+        return [scenes]
+    say(f"geoae ingest us3d/ --patch {PATCH}")
+    ingest(scenes, out=path, patch=PATCH, progress=lambda stage, done, total: report(stage, done, total, {}))
+    cube = Cube.open(path)
+    say("geoae summarize")
+    summarize(cube)
+    for name, options in (
+        ("pca", {"latent_dim": LATENT_DIM}),
+        ("random-projection", {"latent_dim": LATENT_DIM}),
+    ):
+        say(f"geoae encode --plugin {name} --latent-dim {LATENT_DIM}")
+        found = encode(cube, plugin=name, options=options, progress=report)
+        figures = [f"{k.replace('_', ' ')} {v:.3f}" for k, v in found.metrics.items() if v is not None]
+        say("  " + ", ".join([f"{found.latent_dim} components of {found.encoded} patches", *figures]))
+    say(f"geoae cluster --latents pca --k {CLUSTERS}")
+    cluster(cube, latents="pca", k=CLUSTERS)
+    say("geoae project --latents pca")
+    project(cube, latents="pca")
+    made = [scenes, path]
+    drawings: dict[str, Callable[[], Figure]] = {
+        "latents --latents pca": lambda: plot_latents(cube, "pca"),
+        "map --clusters pca": lambda: plot_map(cube, "pca"),
+        "examples --clusters pca": lambda: plot_cluster_examples(cube, "pca"),
+    }
+    for command, draw in drawings.items():
+        say(f"geoae plot {command}")
+        target = folder / f"{command.split()[0]}-pca.png"
+        draw().savefig(str(target), dpi=200, metadata={"Software": None})
+        made.append(target)
+    for name, export in (("clusters.gpkg", export_geopackage), ("clusters.parquet", export_geoparquet)):
+        say(f"geoae export {name}")
+        export(cube, folder / name, clusters="pca", overwrite=True)
+        made.append(folder / name)
+    say("geoae verify")
+    checked = verify(cube)
+    if not checked.ok:
+        raise IntegrityError(f"{path}: {checked.findings[0].what}", hint=checked.findings[0].hint)
+    say(f"  {checked.files} files, all as written")
+    return made

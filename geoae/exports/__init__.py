@@ -1,0 +1,167 @@
+"""Export: patches as polygons for GIS, as GeoPackage and GeoParquet.
+
+GDAL reads Zarr of this format from version 3.13 on only, so GIS programs are served by files of their
+own.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from geoae.cube import Cube
+from geoae.errors import UsageError
+from geoae.exports.columns import export_table
+from geoae.exports.geopackage import write_geopackage
+from geoae.exports.geoparquet import write_geoparquet
+from geoae.exports.table import ExportedLayer, ExportReport, ExportTable
+from geoae.exports.target import is_geopackage, is_parquet, replacing
+
+__all__ = ["ExportReport", "ExportedLayer", "export_geopackage", "export_geoparquet"]
+
+_Written = tuple[tuple[ExportedLayer, ...], tuple[str, ...]]
+
+
+def export_geopackage(
+    cube: str | os.PathLike[str] | Cube,
+    path: str | os.PathLike[str],
+    *,
+    clusters: str | None = None,
+    table: str | None = None,
+    projection: str | None = None,
+    cities: Sequence[str] = (),
+    scenes: Sequence[str] = (),
+    split: str | None = None,
+    overwrite: bool = False,
+) -> ExportReport:
+    """Export patches as a GeoPackage that QGIS opens with colours, legend and column titles.
+
+    A layer for each CRS, an overview in EPSG:4326, and scenes without a CRS in pixels; see
+    `geoae.exports.geopackage` for the layers. Equal exports have equal bytes.
+
+    Parameters
+    ----------
+    cube
+        The cube, or its path or URL.
+    path
+        The file, ``*.gpkg``. It is written beside its place and moved there when it is whole.
+    clusters, table, projection
+        Names of the layers of clusters, summaries (a class table) and projections. Without a name:
+        the only one; of the class tables the catalog's default; of the projections the only one of
+        the latents that were clustered. What the cube does not have is null.
+    cities, scenes
+        Keep only patches of these cities, these scenes.
+    split
+        Keep only one part of a split: ``train``, or ``name:test``.
+    overwrite
+        Replace an existing GeoPackage.
+
+    Returns
+    -------
+    ExportReport
+        The layers of the file, and warnings: stale layers, patches that are not in the overview.
+
+    Raises
+    ------
+    UsageError
+        If a layer, city, scene or split is not there, or several layers are and none is named; if the
+        path has another ending or lies in the cube.
+    StoreExistsError
+        If the file exists and `overwrite` is false, or it is no GeoPackage.
+    InputError
+        If no patch is left, or the folder is missing or cannot be written to.
+    LockedError
+        If another program is writing to the file.
+    """
+    return _export(
+        cube,
+        path,
+        lambda handle: export_table(
+            handle,
+            clusters=clusters,
+            table=table,
+            projection=projection,
+            cities=cities,
+            scenes=scenes,
+            split=split,
+        ),
+        write_geopackage,
+        suffix=".gpkg",
+        kind="GeoPackage",
+        is_kind=is_geopackage,
+        overwrite=overwrite,
+    )
+
+
+def export_geoparquet(
+    cube: str | os.PathLike[str] | Cube,
+    path: str | os.PathLike[str],
+    *,
+    clusters: str | None = None,
+    table: str | None = None,
+    projection: str | None = None,
+    cities: Sequence[str] = (),
+    scenes: Sequence[str] = (),
+    split: str | None = None,
+    overwrite: bool = False,
+) -> ExportReport:
+    """Export patches as one GeoParquet file, for data frames and databases.
+
+    The column ``geometry`` is in EPSG:4326, null for scenes without a CRS; these have
+    ``pixel_geometry``. See `geoae.exports.geoparquet`.
+
+    Parameters
+    ----------
+    cube, clusters, table, projection, cities, scenes, split, overwrite
+        As for `export_geopackage`.
+    path
+        The file, ``*.parquet``.
+
+    Returns
+    -------
+    ExportReport
+        The geometry columns of the file, and warnings.
+
+    Raises
+    ------
+    UsageError, StoreExistsError, InputError
+        As for `export_geopackage`.
+    """
+    return _export(
+        cube,
+        path,
+        lambda handle: export_table(
+            handle,
+            clusters=clusters,
+            table=table,
+            projection=projection,
+            cities=cities,
+            scenes=scenes,
+            split=split,
+        ),
+        write_geoparquet,
+        suffix=".parquet",
+        kind="Parquet file",
+        is_kind=is_parquet,
+        overwrite=overwrite,
+    )
+
+
+def _export(
+    cube: str | os.PathLike[str] | Cube,
+    path: str | os.PathLike[str],
+    gather: Callable[[Cube], ExportTable],
+    write: Callable[[ExportTable, Path], _Written],
+    *,
+    suffix: str,
+    kind: str,
+    is_kind: Callable[[Path], bool],
+    overwrite: bool,
+) -> ExportReport:
+    target, handle = Path(path), Cube.open(cube)
+    if handle.location.is_local and target.resolve().is_relative_to(handle.location.path.resolve()):
+        raise UsageError(f"{target} lies in the cube", hint="name a file outside of it")
+    with replacing(target, suffix=suffix, kind=kind, is_kind=is_kind, overwrite=overwrite) as new:
+        # Gathered after the target was checked: a refusal should not cost the reading.
+        exported = gather(handle)
+        layers, warnings = write(exported, new)
+    return ExportReport(str(target), len(exported), layers, (*exported.warnings, *warnings))

@@ -1,0 +1,114 @@
+"""GeoParquet 1.1: the same table for data frames and databases.
+
+One file. Its geometry column is ``geometry``, in EPSG:4326 (longitude before latitude), null for
+patches of scenes without a CRS. If there are such patches, the column ``pixel_geometry`` has the
+place of every patch in its scene in pixels, y negated, with no CRS; if no scene has a CRS, these are
+``geometry`` itself.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyproj
+
+from geoae.errors import InputError
+from geoae.exports.footprints import Corners, pixel_corners, wkb_polygons
+from geoae.exports.maps import map_layers
+from geoae.exports.table import ExportedLayer, ExportTable
+
+__all__ = ["write_geoparquet"]
+
+_ROW_GROUP = 65_536
+"""Rows that a reader fetches together; their box in the metadata lets it skip the others."""
+
+
+def write_geoparquet(table: ExportTable, path: Path) -> tuple[tuple[ExportedLayer, ...], tuple[str, ...]]:
+    """Write a table of patches to a new GeoParquet file.
+
+    Parameters
+    ----------
+    table
+        At least one patch.
+    path
+        A file that does not exist yet.
+
+    Returns
+    -------
+    layers : tuple of ExportedLayer
+        The geometry columns.
+    warnings : tuple of str
+        What could not be done.
+
+    Raises
+    ------
+    InputError
+        If the disk is full.
+    """
+    layers, warnings = map_layers(table)
+    globe = next((layer for layer in layers if layer.name == "overview"), None)
+    columns = [(column.name, column.values) for column in table.columns]
+    geometry: dict[str, dict[str, object]] = {}
+    written: list[ExportedLayer] = []
+    pixels = pixel_corners(table.y_start, table.x_start, table.patch)
+    if globe is None:
+        columns.append(("geometry", wkb_polygons(pixels)))
+        geometry["geometry"] = _describe(pixels, None)
+        written.append(ExportedLayer("geometry", None, len(table)))
+    else:
+        columns.append(("geometry", _spread(wkb_polygons(globe.corners), globe.rows, len(table))))
+        geometry["geometry"] = _describe(globe.corners, "EPSG:4326")
+        written.append(ExportedLayer("geometry", "EPSG:4326", len(globe.rows)))
+        if len(globe.rows) < len(table):
+            columns.append(("pixel_geometry", wkb_polygons(pixels)))
+            geometry["pixel_geometry"] = _describe(pixels, None)
+            written.append(ExportedLayer("pixel_geometry", None, len(table)))
+    titles = {column.name: column.title for column in table.columns}
+    schema = pa.schema(
+        [
+            pa.field(name, values.type, metadata={"title": titles[name]} if name in titles else None)
+            for name, values in columns
+        ],
+        metadata={
+            "geo": json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": geometry}),
+            "title": table.title,
+            "description": table.description,
+            **table.metadata,
+        },
+    )
+    try:
+        pq.write_table(
+            pa.Table.from_arrays([values for _, values in columns], schema=schema),
+            path,
+            compression="zstd",
+            row_group_size=_ROW_GROUP,
+        )
+    except OSError as error:
+        raise InputError(f"{path.name} could not be written: {error.strerror or error}") from error
+    return tuple(written), tuple(warnings)
+
+
+def _spread(values: pa.Array, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]", length: int) -> pa.Array:
+    """Put values at their rows, null elsewhere."""
+    if len(rows) == length:
+        return values
+    where = np.zeros(length, dtype=np.int64)
+    where[rows] = np.arange(len(rows))
+    absent = np.ones(length, dtype=bool)
+    absent[rows] = False
+    return values.take(pa.array(where, mask=absent))
+
+
+def _describe(corners: Corners, crs: str | None) -> dict[str, object]:
+    """Return the metadata of a geometry column, as GeoParquet wants it."""
+    low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+    return {
+        "encoding": "WKB",
+        "geometry_types": ["Polygon"],
+        "orientation": "counterclockwise",
+        "edges": "planar",
+        "crs": None if crs is None else pyproj.CRS.from_user_input(crs).to_json_dict(),
+        "bbox": [*low.tolist(), *high.tolist()],
+    }

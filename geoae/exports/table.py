@@ -1,0 +1,167 @@
+"""What is exported: one row a patch, with the names, types and titles of the columns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from geoae.grid import Grid
+
+__all__ = ["Category", "Column", "ExportReport", "ExportTable", "ExportedLayer", "TileLayer"]
+
+
+@dataclass(frozen=True)
+class Category:
+    """One value of a categorical column, as a legend shows it.
+
+    Parameters
+    ----------
+    value
+        The number in the column.
+    label
+        Text of the legend.
+    color
+        ``#rrggbb``.
+    """
+
+    value: int
+    label: str
+    color: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the exported table.
+
+    Parameters
+    ----------
+    name
+        In snake_case; names differ by more than case, and none is ``fid``, which is GDAL's own.
+    values
+        ``(patch,)``; null where unknown.
+    title
+        What a person reads in place of the name, with the unit.
+    """
+
+    name: str
+    values: pa.Array
+    title: str
+
+
+@dataclass(frozen=True)
+class TileLayer:
+    """Counts of patches by tile, on the footprints of the tiles.
+
+    Parameters
+    ----------
+    name, title, description
+        Its name in the file, and what people read.
+    crs
+        WKT or ``EPSG:n``.
+    geometry_type
+        ``Polygon`` or ``Point``.
+    columns
+        ``(tile,)`` each.
+    geometry
+        ``(tile,)`` well-known binary.
+    """
+
+    name: str
+    title: str
+    crs: str
+    description: str
+    geometry_type: str
+    columns: tuple[Column, ...]
+    geometry: pa.Array
+
+
+@dataclass(frozen=True)
+class ExportTable:
+    """Patches with their attributes and places, ready to be written.
+
+    Parameters
+    ----------
+    columns
+        The attributes, in the order in which they are written.
+    scene_number, y_start, x_start
+        ``(patch,)`` integers: the scene of each patch, its first pixel row and column there.
+    patch
+        Side of a patch in pixels.
+    grids
+        Grid of every scene that has patches here, by its number.
+    places
+        City and tile of these scenes.
+    clusters, classes
+        Legends of the columns ``cluster`` and ``dominant_class``; empty where there are none.
+    title
+        What the map shows, such as ``Clusters pca``.
+    description
+        A paragraph for people: what it was made from, by whom, under which licence.
+    metadata
+        The same for machines, text by key.
+    warnings
+        One line each.
+    tiles
+        Layers of tiles, where footprints place scenes that have no CRS.
+    """
+
+    columns: tuple[Column, ...]
+    scene_number: npt.NDArray[np.int32]
+    y_start: npt.NDArray[np.int32]
+    x_start: npt.NDArray[np.int32]
+    patch: int
+    grids: Mapping[int, Grid]
+    places: Mapping[int, tuple[str, str]]
+    clusters: tuple[Category, ...] = ()
+    classes: tuple[Category, ...] = ()
+    title: str = "Patches"
+    description: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    tiles: tuple[TileLayer, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.scene_number)
+
+
+@dataclass(frozen=True)
+class ExportedLayer:
+    """One layer of a written file.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    crs
+        ``EPSG:n`` or the CRS's name; None for pixel coordinates.
+    features
+        Number of polygons.
+    """
+
+    name: str
+    crs: str | None
+    features: int
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+    patches
+        Number of patches; a patch may be in more than one layer.
+    layers
+        In the order of the file.
+    warnings
+        One line each: stale layers, scenes that could not be placed on the globe.
+    """
+
+    path: str
+    patches: int
+    layers: tuple[ExportedLayer, ...]
+    warnings: tuple[str, ...]

@@ -1,0 +1,297 @@
+"""The command line: every command answers for help, JSON, wrong options, and finds its cube."""
+
+import shutil
+
+import pytest
+from command_line import commands, runner
+from cube_scenes import tree
+
+import geoae
+
+COMMANDS = commands()
+OPTIONS = {words: {name for p in one.params for name in p.opts} for words, one in COMMANDS.items()}
+
+
+@pytest.fixture
+def run(capsys):
+    return runner(capsys)
+
+
+@pytest.fixture(scope="module")
+def prepared(us3d_cube, tmp_path_factory):
+    """A folder with a cube that has a layer of every kind."""
+    from geoae.clusters import cluster
+    from geoae.encoding import encode
+    from geoae.projections import project
+    from geoae.summaries import summarize
+
+    folder = tmp_path_factory.mktemp("cli") / "here"
+    shutil.copytree(us3d_cube.parent, folder)
+    cube = folder / "us3d.zarr"
+    encode(cube, plugin="pca", options={"latent_dim": 4})
+    summarize(cube)
+    cluster(cube, latents="pca", k=3)
+    project(cube, latents="pca")
+    return folder
+
+
+@pytest.fixture
+def here(prepared, tmp_path, monkeypatch):
+    """A copy of it to work in."""
+    shutil.copytree(prepared, tmp_path / "here")
+    tiles = ["JAX,004,434000,3354000,434512,3354512", "OMA,415,0,0,10,20", "JAX,415,0,0,10,20"]
+    (tmp_path / "here" / "tiles.csv").write_text("\n".join(["city,tile,xmin,ymin,xmax,ymax", *tiles]))
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+# --- every command --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help(run, words):
+    answer = run(*words, "--help")
+    assert (answer.code, answer.err) == (0, "")
+    assert f"Usage: geoae {' '.join(words)}" in answer.out
+    assert "\x1b" not in answer.out
+    assert COMMANDS[words].help, "no text"
+    nameless = [p.name for p in COMMANDS[words].params if not getattr(p, "help", None)]
+    assert not nameless, "options without a text"
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_wrong_option(run, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    needed = {"fit": ["--plugin", "pca"], "encode": ["--plugin", "pca"]}.get(words[0], [])
+    answer = run(*words, *needed, "--no-such-option")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.error
+    assert not list(tmp_path.iterdir())
+
+
+ANSWERS = {
+    ("info",): [],
+    ("ls",): [],
+    ("verify",): [],
+    ("repair",): [],
+    ("diff",): ["us3d.zarr", "us3d.zarr"],
+    ("doctor",): [],
+    ("footprints",): ["tiles.csv"],
+    ("plugins",): [],
+    ("networks",): [],
+    ("catalogs",): [],
+    ("catalogs", "list"): [],
+    ("catalogs", "show"): ["us3d"],
+    ("catalogs", "init"): ["{scenes}"],
+    ("catalogs", "check"): ["us3d", "{scenes}"],
+    ("catalogs", "schema"): [],
+    ("split",): ["--name", "other"],
+    ("fit",): ["--plugin", "pca", "--name", "other", "--latent-dim", "3"],
+    ("encode",): ["--plugin", "random-projection", "--latent-dim", "3"],
+    ("summarize",): ["--classes", "thesis"],
+    ("cluster",): ["--latents", "pca", "--name", "other"],
+    ("project",): ["--latents", "pca", "--components", "3", "--name", "other"],
+    ("plot", "latents"): ["--latents", "pca"],
+    ("plot", "map"): ["--clusters", "pca"],
+    ("plot", "examples"): ["--clusters", "pca"],
+    ("export",): ["patches.gpkg"],
+    ("rm",): ["projections/pca_pca"],
+    ("ingest",): ["{scenes}", "--out", "other.zarr", "--patch", "64"],
+    ("demo",): ["made", "--tiles", "2", "--views", "1", "--size", "64", "--only-data"],
+}
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_json_is_all_that_is_printed(run, here, us3d_folder, words):
+    arguments = [str(a).replace("{scenes}", str(us3d_folder)) for a in ANSWERS[words]]
+    always = words == ("catalogs", "schema")  # it is nothing but JSON
+    answer = run(*words, *arguments, *([] if always else ["--json"]))
+    assert answer.code == 0, answer.err
+    assert answer.json is not None
+    assert always or answer.out.count("\n") == 1
+    for line in answer.err.splitlines():
+        assert not line.startswith(("{", "[")), line
+    assert "\x1b" not in answer.out + answer.err
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_text_is_plain(run, here, us3d_folder, words):
+    """No escape codes without a terminal; what is data goes to stdout."""
+    arguments = [str(a).replace("{scenes}", str(us3d_folder)) for a in ANSWERS[words]]
+    answer = run(*words, *arguments)
+    assert answer.code == 0, answer.err
+    assert answer.out.strip()
+    assert "\x1b" not in answer.out + answer.err
+
+
+@pytest.mark.parametrize("words", [w for w in COMMANDS if "--quiet" in OPTIONS[w]], ids=" ".join)
+def test_quiet_commands_are_silent_on_stderr(run, here, us3d_folder, words):
+    arguments = [str(a).replace("{scenes}", str(us3d_folder)) for a in ANSWERS[words]]
+    answer = run(*words, *arguments, "--quiet")
+    assert (answer.code, answer.err) == (0, "")
+
+
+# --- start-up -------------------------------------------------------------------------------------
+
+
+def test_version(run):
+    answer = run("--version")
+    assert (answer.code, answer.out) == (0, f"geoae {geoae.__version__}\n")
+
+
+def test_without_a_command_there_is_help_and_a_failure(run):
+    answer = run()
+    assert answer.code == 2
+    assert "Usage: geoae" in answer.out + answer.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [(["inngest", "x"], "ingest"), (["encode", "--plugin", "pca", "--overwite"], "--overwrite")],
+)
+def test_slips_of_the_pen(run, here, typed, meant):
+    answer = run(*typed)
+    assert answer.code == 2
+    assert meant in answer.err
+
+
+def test_a_cube_in_the_wrong_place_is_told_where_to_go(run, here):
+    answer = run("encode", "--plugin", "pca", "us3d.zarr")
+    assert (answer.code, answer.error) == (2, "unexpected argument 'us3d.zarr'")
+    assert answer.advice == "--cube us3d.zarr"
+
+
+# --- finding the cube -----------------------------------------------------------------------------
+
+
+def test_the_only_cube_is_found(run, here):
+    assert run("info", "--json").json["cube"] == str(here / "us3d.zarr")
+
+
+def test_no_cube(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes").mkdir()
+    answer = run("info")
+    assert (answer.code, answer.error) == (2, "no cube in the working folder")
+    assert "geoae ingest FOLDER" in answer.advice
+
+
+def test_two_cubes(run, here):
+    shutil.copytree(here / "us3d.zarr", here / "other.zarr")
+    answer = run("info")
+    assert (answer.code, answer.error) == (2, "several cubes here: other.zarr, us3d.zarr")
+    assert answer.advice == "--cube other.zarr"
+    assert run("info", "--cube", "us3d.zarr").code == 0
+    assert run("info", "other.zarr").code == 0
+
+
+def test_the_environment_names_a_cube(run, here, tmp_path, monkeypatch):
+    shutil.copytree(here / "us3d.zarr", here / "other.zarr")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GEOAE_CUBE", "here/other.zarr")
+    assert run("info", "--json").json["cube"] == str(here / "other.zarr")
+    assert run("info", "--cube", "here/us3d.zarr", "--json").json["cube"] == str(here / "us3d.zarr")
+    assert run("ls", "here/us3d.zarr").code == 0
+
+
+def test_an_incomplete_cube_counts(run, here):
+    """After a failed ingest no other cube is taken in silence."""
+    (here / "fresh.zarr.work" / "ingest").mkdir(parents=True)
+    (here / "fresh.zarr.work" / "ingest" / "plan.json").write_text("{}")
+    answer = run("info")
+    assert (answer.code, answer.error) == (2, "several cubes here: fresh.zarr, us3d.zarr")
+    answer = run("info", "fresh.zarr")
+    assert answer.code == 5
+    assert "is incomplete" in answer.error
+    assert "geoae ingest" in answer.advice
+    shutil.rmtree(here / "us3d.zarr")
+    shutil.rmtree(here / "us3d.zarr.work")
+    assert run("encode", "--plugin", "pca").code == 5
+
+
+@pytest.mark.parametrize("what", ["nowhere.zarr", "us3d", "file.txt", "foreign.zarr"])
+def test_paths_that_hold_no_cube(run, here, what):
+    import zarr
+
+    (here / "us3d").mkdir()
+    (here / "file.txt").write_text("text")
+    zarr.create_group(here / "foreign.zarr")
+    answer = run("info", "--cube", what)
+    assert answer.code == 3
+    assert "not a geoae cube" in answer.error
+
+
+# --- what the answers say -------------------------------------------------------------------------
+
+
+def test_info(run, here):
+    document = run("info", "--json").json
+    assert (document["patches"], document["scenes"], document["tiles"]) == (144, 9, 6)
+    assert document["cities"] == {"JAX": 80, "OMA": 64}
+    assert document["crs"] == {"none": 9}
+    assert document["pixel_size_m"] is None
+    assert document["modalities"]["rgb"]["bands"] == ["red", "green", "blue"]
+    assert document["models"] == ["pca"]
+    assert document["bytes"] == sum(p.stat().st_size for p in (here / "us3d.zarr").rglob("*") if p.is_file())
+    text = run("info").out
+    for word in ("144 of 32 x 32 pixels", "JAX 80, OMA 64", "latents/pca", "144 encoded", "model       pca"):
+        assert word in text
+
+
+def test_stale_layers_are_said_by_info_ls_verify_and_export(run, here):
+    assert run("encode", "--plugin", "pca", "--latent-dim", "3", "--overwrite", "--quiet").code == 0
+    assert "clusters/pca" in next(line for line in run("info").out.splitlines() if "STALE" in line)
+    assert "STALE: latents/pca changed" in run("ls").out
+    stale = {layer["path"]: layer["stale"] for layer in run("ls", "--json").json}
+    assert stale["clusters/pca"] == ["latents/pca"]
+    assert stale["latents/pca"] == []
+    assert "stale: clusters/pca was made from another latents/pca" in run("verify").out
+    answer = run("export", "x.gpkg")
+    assert answer.code == 0
+    assert "warning: clusters/pca is stale: latents/pca changed since it was made" in answer.err
+
+
+def test_removing_a_layer_names_what_becomes_stale(run, here):
+    answer = run("rm", "latents/pca")
+    assert (answer.code, answer.out) == (0, "latents/pca\n")
+    assert "note: clusters/pca was made from it and is stale now" in answer.err
+    assert run("rm", "latents/pca").error == "us3d.zarr has no latents/pca"
+    assert "KIND/NAME" in run("rm", "pca").advice
+
+
+def test_an_equal_command_does_nothing_and_ends_well(run, here, us3d_folder):
+    before = tree(here)
+    for arguments in (
+        ["ingest", us3d_folder, "--patch", "32"],
+        ["encode", "--plugin", "pca", "--latent-dim", "4"],
+        ["summarize"],
+        ["cluster", "--latents", "pca", "--k", "3"],
+        ["split"],
+    ):
+        answer = run(*arguments, "--quiet") if arguments[0] not in ("split",) else run(*arguments)
+        assert answer.code == 0, answer.err
+    assert tree(here) == before
+    assert "nothing done" in run("encode", "--plugin", "pca", "--latent-dim", "4").out
+    assert "nothing done" in run("ingest", us3d_folder, "--patch", "32").out
+
+
+def test_a_split_by_one_flag(run, here):
+    document = run("split", "--name", "cities", "--test-city", "OMA", "--json").json
+    assert document["method"] == "city"
+    assert document["patches"]["test"] == 64
+
+
+def test_more_clusters_than_patches(run, here):
+    answer = run("cluster", "--latents", "pca", "--k", "1000", "--name", "many")
+    assert answer.code == 0
+    assert "note: k is 144 instead of 1000" in answer.err
+    assert "144 clusters of 1 to 1 patches" in answer.out
+
+
+def test_the_encoders_options_are_listed(run):
+    text = run("plugins", "pca").out
+    assert "--latent-dim" in text
+    assert "--whiten" in text
+    answer = run("plugins", "pcaa")
+    assert (answer.code, answer.error) == (2, "there is no encoder 'pcaa'")
+    assert "did you mean pca?" in answer.advice
