@@ -7,6 +7,8 @@ can open the node. `docs/cube-format.md` is normative. This is the only module t
 
 import hashlib
 import json
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -111,7 +113,7 @@ def create_array(location: Location, spec: ArraySpec) -> None:
         common["chunks"] = tuple(max(n, 1) for n in shape)
     else:
         common |= {"chunks": (spec.chunk, *rest), "shards": (spec.shard, *rest)}
-    with _writing(location):
+    with _writing(location), _whole():
         zarr.create_array(location.zarr(read_only=False), **common)
 
 
@@ -178,8 +180,32 @@ def write_array(location: Location, spec: ArraySpec, values: npt.NDArray[Any]) -
     """
     create_array(location, spec)
     if spec.n_shards:
-        with _writing(location):
+        with _writing(location), _whole():
             open_array(location, read_only=False)[...] = values
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Put off Ctrl-C and SIGTERM until a small write is done.
+
+    zarr writes in a thread of its own, which goes on after the interruption of the thread that waits for
+    it: behind our back, without the lock, and loudly when the process ends meanwhile.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is interrupted
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler is not None}  # not Python's
+    for number in before:
+        signal.signal(number, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import resource
+import signal
 import struct
+import threading
 
 import numpy as np
 import pytest
@@ -56,6 +58,46 @@ def place(tmp_path):
 
 
 # --- arrays ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_waits_for_a_small_write(number, place, monkeypatch):
+    """zarr's thread would go on with the write after the lock is gone."""
+    before = signal.signal(number, signal.default_int_handler)
+    whole = zarr.create_array
+    came = []
+
+    def interrupted(*arguments, **options):
+        signal.raise_signal(number)
+        array = whole(*arguments, **options)
+        came.append(array.shape)
+        return array
+
+    monkeypatch.setattr(zarr, "create_array", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_array(place / "a", ArraySpec((3,), ("patch",), "int32"), np.arange(3, dtype=np.int32))
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+    assert came == [(3,)]
+    assert zarr.open_array(place.path / "a", mode="r").shape == (3,)
+
+
+def test_small_writes_in_other_threads_leave_signals_alone(place):
+    failed = []
+
+    def write():
+        try:
+            write_array(place / "a", ArraySpec((3,), ("patch",), "int32"), np.arange(3, dtype=np.int32))
+        except ValueError as error:  # Python's, where another thread sets a handler
+            failed.append(error)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    thread.join()
+    assert not failed
+    assert zarr.open_array(place.path / "a", mode="r")[:].tolist() == [0, 1, 2]
 
 
 def test_an_array_appears_without_the_groups_above_it(place, tmp_path):

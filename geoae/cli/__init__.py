@@ -5,10 +5,12 @@ off"), so that ``geoae --help`` stays fast.
 """
 
 import contextlib
+import logging
 import os
 import shlex
 import signal
 import sys
+import warnings
 from types import FrameType
 from typing import Annotated, Any
 
@@ -70,6 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
     # --debug is accepted anywhere; typer knows it as an option of the root only.
     arguments = [a for a in arguments if a != "--debug"]
     signal.signal(signal.SIGTERM, _terminated)
+    # Ctrl-C between zarr's making of a coroutine and its start, see the end.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     code: Any = 0
     try:
         code = app(arguments, standalone_mode=False, prog_name="geoae")
@@ -113,6 +117,8 @@ def main(arguments: list[str] | None = None) -> None:
         _say("  try: the same command with --debug, and report what it prints")
         code = 1
     if code == 130:  # typer makes a number of it too
+        # What zarr was reading for us is given up; asyncio would complain of that when the process ends.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
         _say("interrupted: nothing that was there is damaged; the same command goes on where it was")
         # A URL may hold a password, which has no place in a log.
         if not any("://" in argument for argument in arguments):
