@@ -94,7 +94,7 @@ ANSWERS = {
     ("plot", "latents"): ["--latents", "pca"],
     ("plot", "map"): ["--clusters", "pca"],
     ("plot", "examples"): ["--clusters", "pca"],
-    ("export",): ["patches.gpkg"],
+    ("export", "patches"): ["patches.gpkg"],
     ("rm",): ["projections/pca_pca"],
     ("ingest",): ["{scenes}", "--out", "other.zarr", "--patch", "64"],
     ("demo",): ["made", "--tiles", "2", "--views", "1", "--size", "64", "--only-data"],
@@ -249,6 +249,17 @@ def test_stale_layers_are_said_by_info_ls_verify_and_export(run, here):
     answer = run("export", "x.gpkg")
     assert answer.code == 0
     assert "warning: clusters/pca is stale: latents/pca changed since it was made" in answer.err
+
+
+def test_export_file_is_short_for_export_patches_file(run, here):
+    assert run("export", "patches", "a.gpkg", "--quiet").code == 0
+    for arguments in (["b.gpkg", "--cube", "us3d.zarr"], ["--cube", "us3d.zarr", "b.gpkg", "--overwrite"]):
+        assert run("export", *arguments, "--quiet").code == 0
+        assert (here / "b.gpkg").read_bytes() == (here / "a.gpkg").read_bytes()
+    assert "geoae export FILE" in run("export", "--help").out
+    assert run("export", "b.gpkg", "--help").out == run("export", "patches", "--help").out
+    answer = run("export", "--no-such-option")
+    assert (answer.code, answer.advice) == (2, "geoae export patches --help")
 
 
 def test_removing_a_layer_names_what_becomes_stale(run, here):

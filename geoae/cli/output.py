@@ -1,11 +1,11 @@
-"""Commands that make files for people: plot and export."""
+"""Commands that draw figures."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from geoae.cli.options import CubeOption, Json, Overwrite, Quiet, emit, find_cube, note
+from geoae.cli.options import CubeOption, Json, Overwrite, emit, find_cube
 from geoae.errors import InputError, StoreExistsError, UsageError
 
 __all__ = ["register"]
@@ -25,7 +25,6 @@ def register(app: typer.Typer) -> None:
     plot.command(name="map")(plot_map)
     plot.command(name="examples")(plot_examples)
     app.add_typer(plot, name="plot")
-    app.command()(export)
 
 
 def _save(figure: Any, out: Path, dpi: int, *, overwrite: bool, as_json: bool) -> None:
@@ -107,42 +106,3 @@ def plot_examples(
 
     figure = draw(find_cube(cube), clusters)
     _save(figure, out or Path(f"examples-{clusters}.png"), dpi, overwrite=overwrite, as_json=json)
-
-
-def export(
-    path: Annotated[Path, typer.Argument(help="clusters.gpkg, or .parquet for GeoParquet.")],
-    cube: CubeOption = None,
-    clusters: Annotated[
-        str | None, typer.Option(help="Clusters to export; the only ones by default.")
-    ] = None,
-    classes: Annotated[str | None, typer.Option(help="Class table of the summaries.")] = None,
-    projection: Annotated[str | None, typer.Option(help="Projection to export.")] = None,
-    city: Annotated[list[str] | None, typer.Option(help="Only this city; may be repeated.")] = None,
-    scene: Annotated[list[str] | None, typer.Option(help="Only this scene; may be repeated.")] = None,
-    split: Annotated[str | None, typer.Option(help="Only this part: test, or NAME:test.")] = None,
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write the patches as polygons with class, height and cluster, styled for QGIS."""
-    from geoae.exports import export_geopackage, export_geoparquet  # put off
-
-    writers = {".gpkg": export_geopackage, ".parquet": export_geoparquet}
-    if path.suffix.lower() not in writers:
-        raise UsageError(f"export writes .gpkg or .parquet, not {path.suffix or path.name!r}")
-    report = writers[path.suffix.lower()](
-        find_cube(cube),
-        path,
-        clusters=clusters,
-        table=classes,
-        projection=projection,
-        cities=city or (),
-        scenes=scene or (),
-        split=split,
-        overwrite=overwrite,
-    )
-    for text in report.warnings:
-        note(f"warning: {text}", quiet=quiet)
-    layers = [vars(layer) for layer in report.layers]
-    text = f"{report.path}: {report.patches} patches in " + ", ".join(x["name"] for x in layers)
-    emit({**vars(report), "layers": layers}, as_json=json, text=text)
