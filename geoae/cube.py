@@ -7,11 +7,9 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 import zarr
 from affine import Affine
 
@@ -23,6 +21,11 @@ from geoae.grid import Grid
 from geoae.location import Location, work_folder
 from geoae.provenance import Record
 from geoae.store import METADATA, METADATA_DIGEST, metadata_digest, open_array, read_group
+
+if TYPE_CHECKING:
+    # put off: `geoae info` needs neither, and they take longer to import than it takes to answer
+    import pandas as pd
+    import xarray as xr
 
 __all__ = ["Cube", "LayerInfo"]
 
@@ -177,6 +180,11 @@ class Cube:
             raise IntegrityError(f"{self.location}/{name} is missing", hint="run `geoae verify`")
         return open_array(self.location / name)
 
+    def values(self, name: str) -> np.ndarray[Any, Any]:
+        """Read all values of one of the root's arrays; strings as objects."""
+        values = np.asarray(self.array(name)[...])
+        return values.astype(object) if values.dtype.kind == "T" else values
+
     @cached_property
     def n_patches(self) -> int:
         """Number of patches."""
@@ -188,7 +196,9 @@ class Cube:
         return [slice(a, min(a + step, self.n_patches)) for a in range(0, self.n_patches, step)]
 
     @cached_property
-    def _tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def _tables(self) -> "tuple[pd.DataFrame, pd.DataFrame]":
+        import pandas as pd  # put off, see above
+
         patches: dict[str, Any] = {}
         for name, (dims, dtype, _) in schema.PATCH_VARIABLES.items():
             values = np.asarray(self.array(name)[...])
@@ -211,7 +221,7 @@ class Cube:
                 scenes[name] = values.astype(object) if dtype == "str" else values
         return table, pd.DataFrame(scenes)
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """Return a row for each patch.
 
         Returns
@@ -223,15 +233,14 @@ class Cube:
         """
         return self._tables[0].copy()
 
-    def scenes(self) -> pd.DataFrame:
+    def scenes(self) -> "pd.DataFrame":
         """Return a row for each scene: name, city, tile, view, crs, transform, shape, status, modalities."""
         return self._tables[1].copy()
 
     def bad_scenes(self) -> dict[str, str]:
         """Return the scenes that could not be used, with the reason."""
-        scenes = self._tables[1]
-        bad = scenes[scenes.scene_status != "ok"]
-        return dict(zip(bad.scene_name, bad.scene_status, strict=True))
+        names, status = self.values("scene_name"), self.values("scene_status")
+        return {name: why for name, why in zip(names, status, strict=True) if why != "ok"}
 
     def grid(self, scene_number: int) -> Grid:
         """Return the reference grid of a scene."""
@@ -311,8 +320,10 @@ class Cube:
         """Return the digest of a layer, for the record of what is made from it."""
         return self.layer_info(path).digest
 
-    def layer(self, path: str) -> xr.Dataset:
+    def layer(self, path: str) -> "xr.Dataset":
         """Open one layer lazily."""
+        import xarray as xr  # put off, see above
+
         if path.split("/")[0] not in schema.LAYER_KINDS or read_group(self.location / path) is None:
             self.layer_info(path)  # says what there is
         layer: xr.Dataset = xr.open_zarr(self.location.zarr(), group=path, chunks=None)

@@ -203,6 +203,8 @@ class Location:
 
     def find(self) -> dict[str, int]:
         """Return every file below as ``{relative name: bytes}``, sorted by name."""
+        if self.is_local:
+            return dict(sorted(_walk(self.root)))
         # fsspec caches listings; another process may have written since.
         self.fs.invalidate_cache()
         found = self.fs.find(self.root, detail=True)
@@ -285,6 +287,32 @@ class Location:
             except BlockingIOError:
                 raise held from None
             yield
+
+
+def _walk(root: str) -> Iterator[tuple[str, int]]:
+    """Yield all files below a folder with their sizes, as fsspec does, which takes five times as long.
+
+    A link to a folder is a file, as is a link to nothing. What vanishes meanwhile is left out.
+    """
+    folders = [""]
+    while folders:
+        above = folders.pop()
+        try:
+            found = os.scandir(f"{root}/{above}")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        with found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{above}{entry.name}/")
+                    continue
+                try:
+                    size = entry.stat().st_size
+                except FileNotFoundError:
+                    if not entry.is_symlink():
+                        continue
+                    size = 0
+                yield above + entry.name, size
 
 
 def work_folder(cube: Location) -> Location:

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
-from scipy.ndimage import binary_dilation
 
 from geoae import schema
 from geoae.cube import Cube
@@ -289,6 +288,9 @@ def _buffer(table: pd.DataFrame, codes: npt.NDArray[np.int64], width: int) -> No
 
     All views of a group at once: a smaller view does not show every neighbour of its patches.
     """
+    # put off: `open_cube` imports this module, and scipy takes 0.1 s
+    from scipy.ndimage import binary_dilation
+
     square = np.ones((2 * width + 1, 2 * width + 1), bool)
     for _, group in table.groupby("group"):
         at = group.index.to_numpy()

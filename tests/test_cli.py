@@ -1,6 +1,8 @@
 """The command line: every command answers for help, JSON, wrong options, and finds its cube."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 from command_line import commands, runner
@@ -236,6 +238,20 @@ def test_info(run, here):
     text = run("info").out
     for word in ("144 of 32 x 32 pixels", "JAX 80, OMA 64", "latents/pca", "144 encoded", "model       pca"):
         assert word in text
+
+
+@pytest.mark.parametrize("command", ["--help", "info", "ls"])
+def test_a_look_imports_little(here, command):
+    """What these commands do not need takes longer to import than they take to answer."""
+    code = (
+        "import sys; from geoae.cli import main\n"
+        f"try: main([{command!r}])\n"
+        "except SystemExit: pass\n"
+        "names = ('torch', 'sklearn', 'scipy', 'geopandas', 'matplotlib', 'pandas', 'xarray', 'dask')\n"
+        "print([name for name in names if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=here, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_stale_layers_are_said_by_info_ls_verify_and_export(run, here):

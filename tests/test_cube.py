@@ -199,6 +199,16 @@ def test_tables_of_patches_and_scenes(made):
     assert cube.grid(0).transform.a == 0.5
 
 
+def test_columns_are_those_of_the_tables(made):
+    cube = Cube.open(made)
+    for name in ("scene_number", "pixel_size_x", "city"):
+        assert np.array_equal(cube.values(name), cube.table()[name], equal_nan=name == "pixel_size_x")
+    assert cube.values("scene_status").dtype == object
+    assert cube.values("scene_status").tolist() == cube.scenes()["scene_status"].tolist()
+    status = cube.scenes().set_index("scene_name")["scene_status"]
+    assert cube.bad_scenes() == {"OMA_002_001": status["OMA_002_001"]}
+
+
 def test_the_share_of_valid_pixels_is_the_smallest_of_the_modalities(made):
     cube = Cube.open(made)
     table = cube.table()

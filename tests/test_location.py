@@ -179,6 +179,21 @@ def test_a_file_in_the_way_of_a_folder_is_one_line(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_listing_takes_links_as_they_are(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a" / "b" / "file").write_bytes(b"12345")
+    (tmp_path / "a" / "to file").symlink_to(tmp_path / "a" / "b" / "file")
+    (tmp_path / "a" / "to folder").symlink_to(tmp_path / "a")  # which would never end
+    (tmp_path / "a" / "to nothing").symlink_to(tmp_path / "nothing")
+    found = Location.of(tmp_path).find()
+    assert found.pop("a/to folder") > 0
+    assert found == {"a/b/file": 5, "a/to file": 5, "a/to nothing": 0}
+    assert list(Location.of(tmp_path / "a").find()) == sorted(Location.of(tmp_path / "a").find())
+    assert Location.of(tmp_path / "nothing").find() == {}
+    assert Location.of(tmp_path / "a" / "b" / "file").find() == {}
+
+
 def test_what_killed_writers_left_can_be_swept_away(place):
     for name in ("zarr.json", "msi/c/0/0/0/0", "msi/zarr.json", "partial", "a.partial.tif"):
         place.put(name, b"1")

@@ -26,6 +26,7 @@ from geoae.store import (
     open_array,
     read_group,
     shard_key,
+    stored_bytes,
     write_array,
     write_shard,
 )
@@ -320,6 +321,23 @@ def test_the_digest_of_an_array_covers_metadata_and_every_file(place, tmp_path):
         assert array_digest(place)[0] != digest
         path.write_bytes(whole)
     assert array_digest(place)[0] == digest
+
+
+def test_stored_bytes_are_those_of_the_files_that_belong_there(place, tmp_path):
+    folder = tmp_path / "cube.zarr"
+    filled(place / "msi")
+    write_array(place / "latents/a/z", ArraySpec((4,), ("patch",), "float32"), np.zeros(4, np.float32))
+    write_array(place / "scalar", ArraySpec((), (), "int64"), np.array(3))
+    place.put(METADATA, group_document({"title": "three arrays"}))
+    files = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    assert len(files) == 4 + 2 + 2 + 1
+    assert stored_bytes(place) == sum(files)
+    (folder / "msi" / "c/0/foreign").write_bytes(b"123")
+    assert stored_bytes(place) == sum(files)
+    lost = folder / "msi" / shard_key(1, 4)
+    size = lost.stat().st_size
+    lost.unlink()
+    assert stored_bytes(place) == sum(files) - size
 
 
 # --- groups ---------------------------------------------------------------------------------------
