@@ -20,14 +20,15 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import zarr
+from numcodecs import VLenUTF8, Zstd
 from numcodecs.blosc import Blosc
-from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 from zarr.codecs.sharding import ShardingCodecIndexLocation
 
 from geoae.errors import IntegrityError
 from geoae.location import Location
 
-__all__ = ["RowReader", "chunk_codecs", "encode_shard", "shard_key"]
+__all__ = ["RowReader", "chunk_codecs", "encode_chunk", "encode_shard", "shard_key", "text_codecs"]
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -55,6 +56,11 @@ def chunk_codecs(itemsize: int) -> list[BloscCodec | Crc32cCodec]:
     return [blosc, Crc32cCodec()]
 
 
+def text_codecs() -> list[ZstdCodec]:
+    """Return the codecs of a chunk of strings; no crc32c, since zstd has a checksum of its own."""
+    return [ZstdCodec(level=1, checksum=True)]
+
+
 def shard_key(number: int, ndim: int) -> str:
     """Name the file of a shard below its array.
 
@@ -64,6 +70,25 @@ def shard_key(number: int, ndim: int) -> str:
     ('c/7/0/0/0', 'c')
     """
     return "/".join(["c", str(number), *["0"] * (ndim - 1)]) if ndim else "c"
+
+
+def encode_chunk(values: npt.NDArray[Any]) -> list[bytes]:
+    """Compress an array that is one chunk and no shard.
+
+    Parameters
+    ----------
+    values
+        Numbers in native byte order, or numpy's strings of variable length.
+
+    Returns
+    -------
+    list of bytes
+        The file in pieces.
+    """
+    if values.dtype.kind == "T":
+        return [Zstd(level=1, checksum=True).encode(VLenUTF8().encode(values.astype(object)))]
+    compressed = _BLOSC.encode(np.ascontiguousarray(values))
+    return [compressed, _checksum(compressed)]
 
 
 def encode_shard(values: npt.NDArray[Any], length: int, chunk: int, fill: Any) -> list[bytes]:
@@ -91,10 +116,10 @@ def encode_shard(values: npt.NDArray[Any], length: int, chunk: int, fill: Any) -
         if len(part) < chunk:
             rest = np.full((chunk - len(part), *part.shape[1:]), fill, part.dtype)
             part = np.concatenate([part, rest])
-        compressed = _BLOSC.encode(np.ascontiguousarray(part))
-        pieces += [compressed, _checksum(compressed)]
-        index[number] = position, len(compressed) + _CHECKSUM
-        position += len(compressed) + _CHECKSUM
+        compressed = encode_chunk(part)
+        pieces += compressed
+        index[number] = position, sum(map(len, compressed))
+        position += sum(map(len, compressed))
     listing = index.tobytes()
     return [*pieces, listing, _checksum(listing)]
 

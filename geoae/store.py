@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import ZstdCodec
+from zarr.core.config import BadConfigError
 
-from geoae.chunks import chunk_codecs, encode_shard, shard_key
-from geoae.errors import GeoaeError, IntegrityError
+from geoae.chunks import chunk_codecs, encode_chunk, encode_shard, shard_key, text_codecs
+from geoae.errors import GeoaeError, IntegrityError, UsageError
 from geoae.location import Location
 from geoae.provenance import digest_of
 
@@ -104,8 +104,7 @@ def create_array(location: Location, spec: ArraySpec) -> None:
         "overwrite": True,
     }
     if spec.dtype == "str":
-        # No crc32c: zstd has a checksum of its own.
-        common |= {"dtype": "string", "fill_value": "", "compressors": [ZstdCodec(level=1, checksum=True)]}
+        common |= {"dtype": "string", "fill_value": "", "compressors": text_codecs()}
     else:
         dtype = np.dtype(spec.dtype)
         fill = spec.fill if spec.fill is not None else (np.nan if dtype.kind == "f" else 0)
@@ -115,13 +114,20 @@ def create_array(location: Location, spec: ArraySpec) -> None:
         common["chunks"] = tuple(max(n, 1) for n in shape)
     else:
         common |= {"chunks": (spec.chunk, *rest), "shards": (spec.shard, *rest)}
-    with _writing(location), _whole():
+    with _writing(location), _settings(), _whole():
         zarr.create_array(location.zarr(read_only=False), **common)
 
 
 def open_array(location: Location, *, read_only: bool = True) -> "zarr.Array[Any]":
-    """Open an array at its own location, committed or not."""
-    array = zarr.open_array(location.zarr(read_only=read_only), mode="r" if read_only else "r+")
+    """Open an array at its own location, committed or not.
+
+    Raises
+    ------
+    UsageError
+        If zarr is set to a codec pipeline that is not installed.
+    """
+    with _settings():
+        array = zarr.open_array(location.zarr(read_only=read_only), mode="r" if read_only else "r+")
     # A missing chunk reads as data, so chunks that hold only the fill value are written too. zarr 3.1
     # drops the `config` argument of `open_array`.
     return array.with_config({"write_empty_chunks": True})
@@ -173,17 +179,35 @@ def write_shard(
 
 
 def write_array(location: Location, spec: ArraySpec, values: npt.NDArray[Any]) -> None:
-    """Create a small array and write all its values.
+    """Create a small array, one without shards, and write all its values.
 
     Raises
     ------
+    ValueError
+        If the values have another shape than the array, or it has shards.
     GeoaeError
         If the disk is full or the place cannot be written.
     """
+    if values.shape != spec.shape or (spec.n_shards and spec.shard is not None):
+        raise ValueError(f"{location.name} takes {spec.shape} in one chunk, not {values.shape}")
     create_array(location, spec)
     if spec.n_shards:
-        with _writing(location), _whole():
-            open_array(location, read_only=False)[...] = values
+        dtype = np.dtypes.StringDType() if spec.dtype == "str" else np.dtype(spec.dtype)
+        # Not through zarr, whose settings are the user's: with another codec pipeline the bytes are
+        # others, and a chunk of nothing but the fill value may be left out.
+        location.put(shard_key(0, values.ndim), *encode_chunk(np.asarray(values, dtype)), durable=False)
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Turn what zarr says of its own settings into one line."""
+    try:
+        yield
+    except BadConfigError as error:
+        raise UsageError(
+            f"zarr's settings do not work here: {error}",
+            hint="unset ZARR_CODEC_PIPELINE__PATH, or pip install 'geoae[zarrs]'",
+        ) from None
 
 
 @contextmanager

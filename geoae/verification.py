@@ -8,7 +8,7 @@ from typing import Any, Literal
 from geoae import schema
 from geoae.commits import layer_members
 from geoae.cube import Cube
-from geoae.errors import GeoaeError, IntegrityError, NotACubeError
+from geoae.errors import GeoaeError, IntegrityError, NotACubeError, UsageError
 from geoae.location import Location, is_partial, work_folder
 from geoae.models import list_models, models_folder, read_spec, unfinished_models
 from geoae.provenance import digest_of
@@ -270,6 +270,8 @@ def _check_array(place: Location, name: str, digest: str, hint: str) -> list[Fin
             for problem in check_shards(place, spec)
         ]
         array = open_array(place)
+    except UsageError:
+        raise  # of zarr's settings, not of the cube
     except Exception as error:  # noqa: BLE001 (damaged metadata fails in as many ways as there are parsers)
         return [Finding("damaged", f"{name}/{METADATA} cannot be read: {_line(error)}", hint)]
     step = spec.shard or 1

@@ -1,4 +1,4 @@
-"""Cubes as plain xarray, plain zarr, another Zarr implementation and geoae itself read them."""
+"""Cubes as plain xarray, plain zarr and geoae itself read them."""
 
 import json
 import math
@@ -131,19 +131,6 @@ def test_looking_at_a_cube_reads_no_pixel(made, monkeypatch):
     with xr.open_zarr(made) as opened:
         opened.msi.isel(patch=slice(0, 3)).values  # noqa: B018 (reads)
     assert {key.split("/c.zarr/")[1] for key in keys if "/msi/c/" in key} == {"msi/c/0/0/0/0"}
-
-
-def test_a_second_implementation_reads_equal_values(made):
-    zarrs = pytest.importorskip("zarrs")
-    assert zarrs is not None
-    group = zarr.open_group(made, mode="r")
-    expected = {name: group[name][...] for name in PIXELS}
-    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
-        again = zarr.open_group(made, mode="r")
-        for name, values in expected.items():
-            array = again[name]
-            assert "zarrs" in type(array._async_array.codec_pipeline).__module__
-            assert np.array_equal(array[...], values, equal_nan=name == "agl")
 
 
 def test_the_consolidated_metadata_are_those_of_the_arrays(made):

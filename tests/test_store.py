@@ -244,6 +244,32 @@ def test_small_arrays(place, dtype, values):
     assert check_shards(place, spec) == []
 
 
+@pytest.mark.parametrize("dtype", ["str", "uint8", "int16", "int64", "float32", "float64", "bool"])
+@pytest.mark.parametrize("shape", [(), (5,), (5, 2), (300, 400)])
+def test_small_arrays_have_the_bytes_that_zarr_writes(place, dtype, shape):
+    numbers = np.random.default_rng(1).integers(0, 2, shape)
+    values = numbers.astype(np.dtypes.StringDType() if dtype == "str" else dtype)
+    dims = ("patch", "component")[: len(shape)]
+    write_array(place / "ours", ArraySpec(shape, dims, dtype), values)
+    create_array(place / "zarrs", ArraySpec(shape, dims, dtype))
+    open_array(place / "zarrs", read_only=False)[...] = values
+    names = (place / "ours").find()
+    assert len(names) == 2
+    assert {n: (place / "ours").get(n) for n in names} == {n: (place / "zarrs").get(n) for n in names}
+
+
+def test_a_small_array_of_nothing_but_the_fill_value_is_written(place):
+    write_array(place, ArraySpec((4,), ("patch",), "float64"), np.full(4, np.nan))
+    assert check_shards(place, ArraySpec((4,), ("patch",), "float64")) == []
+
+
+def test_a_small_array_takes_all_its_values_at_once(place):
+    with pytest.raises(ValueError, match=r"takes \(4,\) in one chunk, not \(3,\)"):
+        write_array(place, ArraySpec((4,), ("patch",), "int64"), np.arange(3))
+    with pytest.raises(ValueError, match="in one chunk"):
+        write_array(place, ArraySpec((4,), ("patch",), "int64", shard=2, chunk=2), np.arange(4))
+
+
 def test_an_array_without_elements_has_no_files(place):
     spec = ArraySpec((0, 3), ("patch", "component"), "float32", shard=8, chunk=4)
     write_array(place, spec, np.zeros((0, 3), np.float32))
