@@ -39,12 +39,21 @@ class Outcome:
 
 
 class Killer(AbstractContextManager["Killer"]):
-    """Runs commands one after another, each in a fork of its own."""
+    """Runs commands one after another, each in a fork of its own.
+
+    Parameters
+    ----------
+    modules
+        What the commands import late beside geoae itself, such as torch: imported once, before the forks.
+    """
+
+    def __init__(self, *modules: str) -> None:
+        self._modules = modules
 
     def __enter__(self) -> Self:
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         self._server = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *self._modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -112,5 +121,7 @@ if __name__ == "__main__":
     for module in ("clusters", "encoding", "ingestion", "projections", "summaries", "verification"):
         importlib.import_module(f"geoae.{module}")
     importlib.import_module("geoae_pca")
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
     for line in sys.stdin:
         print(json.dumps([asdict(_fork(Job(**job))) for job in json.loads(line)]), flush=True)

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -513,15 +514,48 @@ def test_a_code_that_says_nothing_takes_part_in_nothing():
     assert figures["participation_ratio"] == 0
 
 
-def test_tensorboard_is_asked_for_in_vain_without_it(patches, tmp_path):
-    try:
-        import torch.utils.tensorboard  # noqa: F401
-    except ImportError:
-        with pytest.raises(PluginError, match="TensorBoard is not installed"):
-            run(patches, folder=tmp_path, tensorboard=True)
-    else:
+def test_tensorboard_gets_the_figures_of_the_log(patches, held_out, tmp_path):
+    """Read back by TensorBoard's own reader: the same numbers at the same steps."""
+    pytest.importorskip("tensorboard", reason="needs the extra [tensorboard]")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(patches, held_out, folder=tmp_path, tensorboard=True)
+    rows = [json.loads(line) for line in (tmp_path / LOGS / LOG).read_text().splitlines()]
+    (path,) = (tmp_path / LOGS).glob("events*")
+    board = EventAccumulator(str(path)).Reload()
+    names = set(rows[0]) - {"patches_per_second"}
+    assert set(board.Tags()["scalars"]) == names
+    for name in names:
+        found = [(event.step, event.value) for event in board.Scalars(name)]
+        assert [step for step, _ in found] == [row["step"] for row in rows]
+        assert np.allclose([value for _, value in found], [row[name] for row in rows], rtol=1e-6)
+
+
+def test_a_resumed_training_goes_on_in_tensorboard(patches, held_out, tmp_path, monkeypatch):
+    """Steps that were made twice, before and after an interruption, are shown once."""
+    pytest.importorskip("tensorboard", reason="needs the extra [tensorboard]")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    class StoppedError(Exception):
+        """Instead of a signal."""
+
+    def stop(_stage, done, _total, _values):
+        if done == 11:
+            raise StoppedError
+
+    monkeypatch.setattr(training, "_PROGRESS_SECONDS", 0)
+    with pytest.raises(StoppedError):
+        run(patches, held_out, folder=tmp_path, tensorboard=True, progress=stop)
+    run(patches, held_out, folder=tmp_path, tensorboard=True)
+    board = EventAccumulator(str(tmp_path / LOGS)).Reload()
+    assert [event.step for event in board.Scalars("loss")] == [4, 8, 12, 16]
+
+
+def test_tensorboard_is_asked_for_in_vain_without_it(patches, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(PluginError, match="TensorBoard is not installed") as error:
         run(patches, folder=tmp_path, tensorboard=True)
-        assert list((tmp_path / LOGS).glob("events*"))
+    assert error.value.hint == "pip install 'geoae[tensorboard]'"
 
 
 def test_presets_have_the_activation_that_the_loss_needs():

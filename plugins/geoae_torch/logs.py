@@ -45,7 +45,9 @@ class Log:
                 # put off: it is slow to import, and few ask for it
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
-                raise PluginError("TensorBoard is not installed", hint="pip install tensorboard") from None
+                raise PluginError(
+                    "TensorBoard is not installed", hint="pip install 'geoae[tensorboard]'"
+                ) from None
             self._board = SummaryWriter(str(folder), purge_step=step + 1)
 
     def __enter__(self) -> Self:

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from geoae.encoder import EncoderConfig
 from geoae.errors import GeoaeError
-from geoae_torch.architecture import Activation, Architecture
+from geoae_torch.architecture import Activation, Architecture, Upsample
 from geoae_torch.description import SUFFIXES, load_architecture
 
 __all__ = [
@@ -96,6 +96,11 @@ class AutoencoderConfig(EncoderConfig):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "AutoencoderConfig":
+        if any(isinstance(layer, Upsample) and layer.how == "unpool" for layer in self.architecture.decoder):
+            raise ValueError(
+                f"network {self.architecture.name} undoes its pooling with places that only its encoder "
+                "knows: it makes no image of a latent vector alone, which an encoder must"
+            )
         output = self.architecture.output_place
         last = None if output is None else getattr(self.architecture.decoder[output], "activation", None)
         if self.loss == "bce" and last != "sigmoid":

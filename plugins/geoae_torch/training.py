@@ -155,7 +155,10 @@ class _Training:
         normed = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in network.modules())
         self._epoch = len(feed) // size + (len(feed) % size > (1 if normed else 0))
         if normed and size < 2:
-            raise GeoaeError("a network with batch normalisation needs batches of 2 patches or more")
+            raise GeoaeError(
+                f"a network with batch normalisation needs batches of 2 patches or more, not {size}",
+                hint="a larger --batch-size, more training patches, or a --preset without it",
+            )
         self._total, self._every = self._budget()
         self._state = _State()
         self._checkpoints = Checkpoints(context.folder, network, self._optimiser)
