@@ -32,17 +32,18 @@ def main() -> None:
             continue
         layer = QgsVectorLayer(f"{path}|layername={name}", name, "ogr")  # loads the default style
         count, _, styles, *_ = layer.listStylesInDatabase()
-        renderer = layer.renderer()
+        renderer = layer.renderer()  # none for a table without places
+        kind = renderer and renderer.type()
         found[name] = {
             "valid": layer.isValid(),
             "features": layer.featureCount(),
             "crs": layer.crs().authid() or layer.crs().description(),
             "crs_valid": layer.crs().isValid(),
-            "type": renderer.type(),
-            "column": renderer.classAttribute() if renderer.type() == "categorizedSymbol" else None,
+            "type": kind,
+            "column": renderer.classAttribute() if kind == "categorizedSymbol" else None,
             "legend": [
                 [category.value(), category.label(), category.symbol().color().name()]
-                for category in (renderer.categories() if renderer.type() == "categorizedSymbol" else [])
+                for category in (renderer.categories() if kind == "categorizedSymbol" else [])
             ],
             "aliases": {field.name(): field.alias() for field in layer.fields()},
             "display": layer.displayExpression(),

@@ -278,6 +278,17 @@ def test_export_file_is_short_for_export_patches_file(run, here):
     assert (answer.code, answer.advice) == (2, "geoae export patches --help")
 
 
+def test_export_adds_to_a_geopackage(run, here):
+    first = run("export", "x.gpkg", "--json").json
+    assert first["kept"] == []
+    added = run("export", "x.gpkg", "--add", "--prefix", "again_", "--json").json
+    assert sorted(added["kept"]) == sorted(layer["name"] for layer in first["layers"])
+    assert {layer["name"] for layer in added["layers"]} == {f"again_{name}" for name in added["kept"]}
+    assert "2 other layers stay" in run("export", "x.gpkg", "--add").out
+    assert run("export", "new.gpkg", "--add", "--quiet").code == 0, "one that is not there is made"
+    assert "--add adds to it" in run("export", "x.gpkg").advice
+
+
 def test_removing_a_layer_names_what_becomes_stale(run, here):
     answer = run("rm", "latents/pca")
     assert (answer.code, answer.out) == (0, "latents/pca\n")

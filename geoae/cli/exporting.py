@@ -46,6 +46,12 @@ def patches(
     city: Annotated[list[str] | None, typer.Option(help="Only this city; may be repeated.")] = None,
     scene: Annotated[list[str] | None, typer.Option(help="Only this scene; may be repeated.")] = None,
     split: Annotated[str | None, typer.Option(help="Only this part: test, or NAME:test.")] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Add to a GeoPackage; its other layers and their styles stay.")
+    ] = False,
+    prefix: Annotated[
+        str, typer.Option(help="Begin the name of every layer of a GeoPackage with this.")
+    ] = "",
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -56,6 +62,9 @@ def patches(
     writers = {".gpkg": export_geopackage, ".parquet": export_geoparquet}
     if path.suffix.lower() not in writers:
         raise UsageError(f"export writes .gpkg or .parquet, not {path.suffix or path.name!r}")
+    only_geopackage = {"add": add, "prefix": prefix} if path.suffix.lower() == ".gpkg" else {}
+    if not only_geopackage and (add or prefix):
+        raise UsageError(f"{path} has no layers: --add and --prefix are for a GeoPackage")
     report = writers[path.suffix.lower()](
         find_cube(cube),
         path,
@@ -66,9 +75,12 @@ def patches(
         scenes=scene or (),
         split=split,
         overwrite=overwrite,
+        **only_geopackage,
     )
     for text in report.warnings:
         note(f"warning: {text}", quiet=quiet)
     layers = [vars(layer) for layer in report.layers]
     text = f"{report.path}: {report.patches} patches in " + ", ".join(x["name"] for x in layers)
+    if report.kept:
+        text += f"; {len(report.kept)} other layers stay"
     emit({**vars(report), "layers": layers}, as_json=json, text=text)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from geoae.cube import Cube
 from geoae.errors import UsageError
+from geoae.exports.additions import add_layers, check_prefix
 from geoae.exports.columns import export_table
 from geoae.exports.geopackage import write_geopackage
 from geoae.exports.geoparquet import write_geoparquet
@@ -18,7 +19,8 @@ from geoae.exports.target import is_geopackage, is_parquet, replacing
 
 __all__ = ["ExportReport", "ExportedLayer", "export_geopackage", "export_geoparquet"]
 
-_Written = tuple[tuple[ExportedLayer, ...], tuple[str, ...]]
+_Written = tuple[tuple[ExportedLayer, ...], tuple[str, ...], tuple[str, ...]]
+"""What a writer returns: layers, warnings, layers that were there and stay."""
 
 
 def export_geopackage(
@@ -32,6 +34,8 @@ def export_geopackage(
     scenes: Sequence[str] = (),
     split: str | None = None,
     overwrite: bool = False,
+    add: bool = False,
+    prefix: str = "",
 ) -> ExportReport:
     """Export patches as a GeoPackage that QGIS opens with colours, legend and column titles.
 
@@ -53,25 +57,39 @@ def export_geopackage(
     split
         Keep only one part of a split: ``train``, or ``name:test``.
     overwrite
-        Replace an existing GeoPackage.
+        Replace an existing GeoPackage; with `add`, only its layers of the same names, whoever made them.
+    add
+        Add to an existing GeoPackage. Its other layers, their styles and column titles stay. Layers that
+        an earlier export of the same clusters of the same cube wrote under the same names are replaced.
+    prefix
+        Put before the name of every layer, so that several exports fit into one file.
 
     Returns
     -------
     ExportReport
-        The layers of the file, and warnings: stale layers, patches that are not in the overview.
+        What was written, what was there and stays, and warnings: stale layers, patches that are not in the
+        overview.
 
     Raises
     ------
     UsageError
         If a layer, city, scene or split is not there, or several layers are and none is named; if the
-        path has another ending or lies in the cube.
+        path has another ending or lies in the cube; if the prefix cannot begin a name.
     StoreExistsError
-        If the file exists and `overwrite` is false, or it is no GeoPackage.
+        If the file exists and neither `overwrite` nor `add` is given, or it is no GeoPackage; if a layer
+        in it that is not ours has a name that is needed.
     InputError
-        If no patch is left, or the folder is missing or cannot be written to.
+        If no patch is left, the folder is missing or cannot be written to, or the GeoPackage is damaged.
     LockedError
-        If another program is writing to the file.
+        If another program is writing to the file, or has done so in the meantime.
     """
+    check_prefix(prefix)
+
+    def write(exported: ExportTable, new: Path) -> _Written:
+        if new.exists():
+            return add_layers(exported, new, prefix=prefix, overwrite=overwrite, shown=Path(path))
+        return (*write_geopackage(exported, new, prefix=prefix), ())
+
     return _export(
         cube,
         path,
@@ -84,11 +102,12 @@ def export_geopackage(
             scenes=scenes,
             split=split,
         ),
-        write_geopackage,
+        write,
         suffix=".gpkg",
         kind="GeoPackage",
         is_kind=is_geopackage,
         overwrite=overwrite,
+        add=add,
     )
 
 
@@ -138,7 +157,7 @@ def export_geoparquet(
             scenes=scenes,
             split=split,
         ),
-        write_geoparquet,
+        lambda exported, new: (*write_geoparquet(exported, new), ()),
         suffix=".parquet",
         kind="Parquet file",
         is_kind=is_parquet,
@@ -156,12 +175,13 @@ def _export(
     kind: str,
     is_kind: Callable[[Path], bool],
     overwrite: bool,
+    add: bool = False,
 ) -> ExportReport:
     target, handle = Path(path), Cube.open(cube)
     if handle.location.is_local and target.resolve().is_relative_to(handle.location.path.resolve()):
         raise UsageError(f"{target} lies in the cube", hint="name a file outside of it")
-    with replacing(target, suffix=suffix, kind=kind, is_kind=is_kind, overwrite=overwrite) as new:
+    with replacing(target, suffix=suffix, kind=kind, is_kind=is_kind, overwrite=overwrite, add=add) as new:
         # Gathered after the target was checked: a refusal should not cost the reading.
         exported = gather(handle)
-        layers, warnings = write(exported, new)
-    return ExportReport(str(target), len(exported), layers, (*exported.warnings, *warnings))
+        layers, warnings, kept = write(exported, new)
+    return ExportReport(str(target), len(exported), layers, (*exported.warnings, *warnings), kept)

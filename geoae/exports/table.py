@@ -159,9 +159,12 @@ class ExportReport:
         In the order of the file.
     warnings
         One line each: stale layers, scenes that could not be placed on the globe.
+    kept
+        Layers of others that were in the file and stay.
     """
 
     path: str
     patches: int
     layers: tuple[ExportedLayer, ...]
     warnings: tuple[str, ...]
+    kept: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from geoae.errors import InputError, LockedError, StoreExistsError, UsageError
+from geoae.errors import InputError, IntegrityError, LockedError, StoreExistsError, UsageError
 
 __all__ = ["is_geopackage", "is_parquet", "replacing"]
 
@@ -57,7 +57,8 @@ def _refuse(target: Path, kind: str, is_kind: Callable[[Path], bool], overwrite:
         raise StoreExistsError(f"{target} is a folder", hint="name a file")
     if target.exists() or target.is_symlink():
         if not overwrite:
-            raise StoreExistsError(f"{target} exists", hint="--overwrite replaces it")
+            adding = ", --add adds to it" if is_kind is is_geopackage else ""
+            raise StoreExistsError(f"{target} exists", hint=f"--overwrite replaces it{adding}")
         if not target.is_file() or not is_kind(target):
             raise StoreExistsError(
                 f"{target} is not a {kind} and is never replaced",
@@ -147,6 +148,8 @@ def replacing(
         If the folder is missing or cannot be written to, or the disk is full.
     LockedError
         If another program is writing to the target, or has written to it in the meantime.
+    IntegrityError
+        If the new file has not been closed.
     """
     if target.suffix.lower() != suffix:
         raise UsageError(
@@ -173,6 +176,11 @@ def replacing(
             raise LockedError(
                 f"{target} was changed by another program in the meantime", hint="run the same command again"
             )
+        for ending in _COMPANIONS:
+            if path.with_name(path.name + ending).exists():  # what is in it would be lost
+                raise IntegrityError(
+                    f"{target}: the new file was not closed", hint="run the same command again"
+                )
         with _named(target):
             _flush(path)
             path.replace(place)
