@@ -60,6 +60,7 @@ ORDER = (
     "collection",
     "plots",
     "exports",
+    "sweeps",
     "testing",
     "doctor",
     "demo",
@@ -83,6 +84,9 @@ _PUBLIC = {
     "repair": "repairs",
     "split": "splits",
     "summarize": "summaries",
+    "sweep_latent": "sweeps",
+    "sweep_networks": "sweeps",
+    "sweep_patch_size": "sweeps",
     "verify": "verification",
 }
 """Public name -> module that defines it. No module is named like a function: importing

@@ -71,6 +71,7 @@ def test_a_wrong_option(run, words, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+SWEPT = ["--plugin", "pca", "--seeds", "1", "--patches", "40", "--validation", "16"]
 ANSWERS = {
     ("info",): [],
     ("ls",): [],
@@ -90,6 +91,9 @@ ANSWERS = {
     ("split",): ["--name", "other"],
     ("fit",): ["--plugin", "pca", "--name", "other", "--latent-dim", "3"],
     ("encode",): ["--plugin", "random-projection", "--latent-dim", "3"],
+    ("sweep", "networks"): ["--quick", "--networks", "thesis-a8"],
+    ("sweep", "latent"): [*SWEPT, "--latent-dims", "2,4"],
+    ("sweep", "patch-size"): [*SWEPT, "--latent-dim", "3", "--sizes", "16,32"],
     ("summarize",): ["--classes", "thesis"],
     ("cluster",): ["--latents", "pca", "--name", "other"],
     ("project",): ["--latents", "pca", "--components", "3", "--name", "other"],

@@ -11,6 +11,8 @@ from geoae.plots.style import STYLE, cluster_colors, style
 
 _DRAWING = {
     "plot_cluster_examples": "examples",
+    "plot_curves": "curves",
+    "plot_distributions": "curves",
     "plot_latents": "latents",
     "plot_map": "map",
     "save_figure": "figure",
@@ -20,6 +22,8 @@ __all__ = [
     "STYLE",
     "cluster_colors",
     "plot_cluster_examples",
+    "plot_curves",
+    "plot_distributions",
     "plot_latents",
     "plot_map",
     "save_figure",

@@ -11,6 +11,7 @@ from geoae.errors import PluginError
 from geoae_torch.architecture import Architecture
 from geoae_torch.description import load_architecture
 from geoae_torch.presets import preset_names
+from geoae_torch.protocols import sweep_protocols
 from geoae_torch.shapes import Plan, plan
 from geoae_torch.tables import describe_networks
 
@@ -44,6 +45,7 @@ __all__ = [
     "load_architecture",
     "plan",
     "preset_names",
+    "sweep_protocols",
 ]
 
 _NEEDS_TORCH = {
