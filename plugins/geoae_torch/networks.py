@@ -29,6 +29,7 @@ from geoae_torch.architecture import (
 )
 from geoae_torch.initialisation import initialise
 from geoae_torch.layers import Geometry
+from geoae_torch.products import Linear
 from geoae_torch.shapes import Plan, Step
 
 __all__ = ["Autoencoder", "Code", "build"]
@@ -288,7 +289,7 @@ def _body(step: Step, geometry: Geometry, device: torch.device | str | None) -> 
                 device=device,
             )
         case Dense():
-            return nn.Linear(inputs[-1], outputs[-1], device=device)
+            return Linear(inputs[-1], outputs[-1], device=device)
         case Recurrent():
             steps = outputs[0] if layer.returns == "all" else inputs[0]
             rows = inputs[1] * inputs[2] if len(inputs) == 3 else inputs[-1]
