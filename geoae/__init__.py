@@ -51,6 +51,7 @@ ORDER = (
     "models",
     "fitting",
     "encoding",
+    "attachments",
     "verification",
     "summaries",
     "clusters",
@@ -69,6 +70,7 @@ ORDER = (
 """Import order: a module imports only from those before it. A test enforces it."""
 
 _PUBLIC = {
+    "attach": "attachments",
     "cluster": "clusters",
     "diff": "comparison",
     "encode": "encoding",

@@ -23,7 +23,7 @@ from geoae.provenance import Record
 from geoae.splits import DEFAULT
 from geoae.store import ArraySpec
 
-__all__ = ["EncodeReport", "encode"]
+__all__ = ["EncodeReport", "encode", "shard_rows"]
 
 BATCH = 256
 """Patches per call of an encoder's `transform`; fixed, so that equal cubes give equal calls."""
@@ -254,11 +254,16 @@ _TITLES = {
 _DIMS = {"error": (), "band_error": ("channel",), "reconstruction": ("channel", "y", "x")}
 
 
+def shard_rows(cube: Cube, width: int) -> int:
+    """Return the patches in a shard of latents of `width` numbers each: whole shards of the cube's pixels."""
+    length = cube.shard_length
+    return max(min(_SHARD_BYTES // (4 * width), _SHARD_ROWS) // length, 1) * length
+
+
 def _specs(cube: Cube, model: Model, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, ArraySpec]:
     """Describe the arrays of a latent layer; their shards are whole numbers of the cube's."""
-    widest = max(math.prod(shape) for shape in shapes.values())
     length = cube.shard_length
-    rows = max(min(_SHARD_BYTES // (4 * widest), _SHARD_ROWS) // length, 1) * length
+    rows = shard_rows(cube, max(math.prod(shape) for shape in shapes.values()))
     specs = {}
     for name, shape in shapes.items():
         dims = _DIMS.get(name, ("component",))

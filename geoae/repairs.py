@@ -5,7 +5,8 @@ before, and its digests prove it.
 """
 
 import json
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -264,8 +265,22 @@ def _make_again(cube: Cube, info: LayerInfo) -> None:
     elif info.record.made_by == "encode":
         model = _model_of(cube, options["model"])
         encode(cube, model=model, name=name, min_valid=options["min_valid"], overwrite=True)
+    elif info.record.made_by == "attach":
+        raise UsageError(
+            f"it needs the file that it was attached from, {options['file']} ({options['sha256'][:19]})",
+            hint=_attach_again(name, options),
+        )
     else:
         raise UsageError(f"{kind}/{name} was made by {info.record.made_by}, outside geoae's reach")
+
+
+def _attach_again(name: str, options: Mapping[str, Any]) -> str:
+    """Return the command that attaches a file once more as it was attached."""
+    words = ["geoae", "attach", options["file"], "--name", name]
+    by = None if options["matched_by"] == "order" else options["matched_by"]
+    said = {"--vector": options["vector"], "--by": by, "--origin": options["origin"]}
+    words += [word for option, value in said.items() if value for word in (option, value)]
+    return shlex.join([*words, "--overwrite"])
 
 
 def _model_of(cube: Cube, digest: str) -> str:

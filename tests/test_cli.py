@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from command_line import commands, runner
 from cube_scenes import tree
@@ -43,6 +44,7 @@ def here(prepared, tmp_path, monkeypatch):
     shutil.copytree(prepared, tmp_path / "here")
     tiles = ["JAX,004,434000,3354000,434512,3354512", "OMA,415,0,0,10,20", "JAX,415,0,0,10,20"]
     (tmp_path / "here" / "tiles.csv").write_text("\n".join(["city,tile,xmin,ymin,xmax,ymax", *tiles]))
+    np.save(tmp_path / "here" / "mine.npy", np.random.default_rng(0).normal(size=(144, 3)))
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path / "here"
 
@@ -94,6 +96,7 @@ ANSWERS = {
     ("sweep", "networks"): ["--quick", "--networks", "thesis-a8"],
     ("sweep", "latent"): [*SWEPT, "--latent-dims", "2,4"],
     ("sweep", "patch-size"): [*SWEPT, "--latent-dim", "3", "--sizes", "16,32"],
+    ("attach",): ["mine.npy", "--name", "mine", "--origin", "a test"],
     ("summarize",): ["--classes", "thesis"],
     ("cluster",): ["--latents", "pca", "--name", "other"],
     ("project",): ["--latents", "pca", "--components", "3", "--name", "other"],

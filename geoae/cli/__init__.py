@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 import geoae
-from geoae.cli import analysis, catalogs, encoders, exporting, inspection, making, output, sweeps
+from geoae.cli import analysis, attaching, catalogs, encoders, exporting, inspection, making, output, sweeps
 from geoae.errors import GeoaeError
 
 __all__ = ["app", "main"]
@@ -56,7 +56,7 @@ def root(
     del version, debug  # read by main, before typer runs
 
 
-for _module in (making, catalogs, inspection, encoders, sweeps, analysis, output, exporting):
+for _module in (making, catalogs, inspection, encoders, attaching, sweeps, analysis, output, exporting):
     _module.register(app)
 
 
