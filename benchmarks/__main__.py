@@ -11,8 +11,9 @@ from benchmarks.measure import Setting, cores, other_load, run_side
 from benchmarks.scenes import write_scenes
 from benchmarks.table import Result, markdown, row, to_json
 
+US3D_VIEWS = 2_783
 US3D_PATCHES = 178_112
-"""Patches of all 2,783 views of US3D."""
+"""Views of US3D, and the patches of 128 pixels in them."""
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -24,6 +25,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, help="patches for PCA; the peer holds them in memory twice")
     parser.add_argument("--latents", type=int, help="rows for k-means")
     parser.add_argument("--polygons", type=int, help="polygons to export")
+    parser.add_argument("--views", type=int, help="scenes of the sparse data sets")
     parser.add_argument("--repeats", type=int, help="interleaved repeats (default 3; 1 with --quick)")
     parser.add_argument("--only", help="names of figures, with commas between them")
     parser.add_argument("--list", action="store_true", help="list the figures")
@@ -47,6 +49,7 @@ def setting_of(options: argparse.Namespace) -> Setting:
         rows=choose(options.rows, 4096, 64),
         latents=choose(options.latents, US3D_PATCHES, 20_000),
         polygons=choose(options.polygons, US3D_PATCHES, 20_000),
+        views=choose(options.views, US3D_VIEWS, 64),
     )
 
 
@@ -56,7 +59,7 @@ def measure_figure(figure: Figure, setting: Setting, repeats: int) -> Result:
     if missing is not None:
         return Result(figure, missing=missing)
     ours, other = [], []
-    for _ in range(repeats):
+    for _ in range(1 if figure.once else repeats):
         ours.append(run_side(figure.name, "geoae", setting))
         other.append(run_side(figure.name, "other", setting))
     return Result(figure, tuple(ours), tuple(other))
@@ -77,6 +80,8 @@ def main(arguments: list[str] | None = None) -> None:
     _say(f"preparing {setting.scenes} scenes of {setting.size} pixels in {setting.folder}")
     write_scenes(setting.source, setting.scenes, setting.size)
     prepare(setting)
+    for prepare_more in dict.fromkeys(figures[name].prepare for name in chosen):
+        prepare_more(setting)
     ask = other_load()
     results = []
     for name in chosen:

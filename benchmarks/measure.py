@@ -32,6 +32,8 @@ class Setting:
         Rows for k-means.
     polygons
         Polygons to export.
+    views
+        Scenes of the data sets that are as large as US3D but empty.
     """
 
     folder: Path
@@ -40,6 +42,7 @@ class Setting:
     rows: int
     latents: int
     polygons: int
+    views: int
 
     @property
     def source(self) -> Path:
@@ -50,6 +53,15 @@ class Setting:
     def cube(self) -> Path:
         """The cube that is made of them."""
         return self.folder / f"{self.source.name}.zarr"
+
+    def sparse(self, scenes: int, size: int) -> Path:
+        """Folder of scenes without a pixel stored."""
+        return self.folder / f"sparse-{scenes}x{size}"
+
+    @property
+    def full_cube(self) -> Path:
+        """A cube with as many scenes and patches as US3D has, of few pixels."""
+        return self.folder / f"full-{self.views}.zarr"
 
     def to_json(self) -> str:
         """Write the setting for another process."""
@@ -119,6 +131,23 @@ def measure(work: Work) -> Measured:
     return Measured(notes.pop("seconds", seconds), notes.pop("cpu", cpu), memory, notes)
 
 
+def thread_settings() -> dict[str, str]:
+    """Return the environment of both sides: equal numbers of threads, which sleep when they have no work.
+
+    By default threads that wait for work spin: that is processor time for nothing, and on a machine where
+    another thread has work it slows that down.
+    """
+    number = str(cores())
+    return {
+        "OMP_NUM_THREADS": number,
+        "OPENBLAS_NUM_THREADS": number,
+        "MKL_NUM_THREADS": number,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "0",
+        "OPENBLAS_THREAD_TIMEOUT": "4",  # 2**4 cycles, the least
+    }
+
+
 def run_side(figure: str, side: str, setting: Setting) -> Measured:
     """Measure one side of a figure in a fresh process.
 
@@ -128,7 +157,9 @@ def run_side(figure: str, side: str, setting: Setting) -> Measured:
         If it fails.
     """
     command = [sys.executable, "-m", "benchmarks.worker", figure, side, setting.to_json()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **thread_settings()}
+    )
     if done.returncode:
         raise RuntimeError(f"{figure}, {side}: {done.stderr.strip()[-2000:]}")
     values = json.loads(done.stdout.splitlines()[-1])

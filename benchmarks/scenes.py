@@ -16,7 +16,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from geoae.testing import SyntheticView, make_view
 
-__all__ = ["SCENES_A_TILE", "write_scenes"]
+__all__ = ["SCENES_A_TILE", "write_scenes", "write_sparse_scenes"]
 
 SCENES_A_TILE = 8
 
@@ -58,7 +58,38 @@ def write_scenes(folder: Path, number: int, size: int, *, seed: int = 0) -> None
             rng = np.random.default_rng([seed, scene])
             rasters = _variant(views[scene % len(views)], rng)
             for kind, raster in rasters.items():
-                _write(fresh / f"{city}_{tile:03d}_{view + 1:03d}_{kind}.tif", raster)
+                path = fresh / f"{city}_{tile:03d}_{view + 1:03d}_{kind}.tif"
+                _write(path, raster, raster.shape, raster.dtype.name)
+        fresh.rename(folder)
+
+
+def write_sparse_scenes(folder: Path, number: int, size: int) -> None:
+    """Write scenes of the same kinds of which no pixel is stored: headers of a few hundred bytes.
+
+    So a data set of the size of US3D takes seconds to write and little room; every pixel reads as 0.
+
+    Parameters
+    ----------
+    folder
+        Created; a folder that is there is taken as written before.
+    number
+        How many scenes.
+    size
+        Side of a scene in pixels.
+    """
+    if folder.exists():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    kinds = {"MSI": (8, "uint16"), "RGB": (3, "uint8"), "AGL": (1, "float32"), "CLS": (1, "uint8")}
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        fresh = Path(temporary) / "scenes"
+        fresh.mkdir()
+        for scene in range(number):
+            city = ("JAX", "OMA")[scene % 2]
+            tile, view = divmod(scene // 2, SCENES_A_TILE)
+            for kind, (bands, dtype) in kinds.items():
+                path = fresh / f"{city}_{tile:03d}_{view + 1:03d}_{kind}.tif"
+                _write(path, None, (bands, size, size), dtype)
         fresh.rename(folder)
 
 
@@ -88,13 +119,14 @@ def _variant(view: SyntheticView, rng: np.random.Generator) -> dict[str, npt.NDA
     }
 
 
-def _write(path: Path, raster: npt.NDArray[Any]) -> None:
-    count, rows, cols = raster.shape
+def _write(path: Path, raster: npt.NDArray[Any] | None, shape: tuple[int, int, int], dtype: str) -> None:
+    count, rows, cols = shape
     tiles = {"tiled": True, "blockxsize": _ROWS, "blockysize": _ROWS} if min(rows, cols) >= _ROWS else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the real files have no CRS either
         with rasterio.open(
-            path, "w", driver="GTiff", width=cols, height=rows, count=count, dtype=raster.dtype.name,
-            compress="deflate", zlevel=1, interleave="pixel", **tiles,
+            path, "w", driver="GTiff", width=cols, height=rows, count=count, dtype=dtype,
+            compress="deflate", zlevel=1, interleave="pixel", sparse_ok=raster is None, **tiles,
         ) as sink:  # fmt: skip
-            sink.write(raster)
+            if raster is not None:
+                sink.write(raster)

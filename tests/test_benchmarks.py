@@ -27,7 +27,7 @@ FIGURES = load_figures()
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
     folder = tmp_path_factory.mktemp("bench")
-    setting = Setting(folder, scenes=4, size=256, rows=12, latents=400, polygons=300)
+    setting = Setting(folder, scenes=4, size=256, rows=12, latents=400, polygons=300, views=8)
     write_scenes(setting.source, setting.scenes, setting.size)
     prepare(setting)
     return setting
@@ -48,6 +48,7 @@ def test_all_figures_make_one_table(
     setting: Setting, here: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     sizes = ["--scenes", "4", "--size", "256", "--rows", "12", "--latents", "400", "--polygons", "300"]
+    sizes += ["--views", "8"]
     where = ["--folder", str(setting.folder), "--json", str(tmp_path / "all.json")]
     command.main([*sizes, *where, "--repeats", "1"])
     printed = capsys.readouterr()
@@ -71,7 +72,9 @@ def test_all_figures_make_one_table(
 
     # Both sides did the same job.
     assert notes("ingest")[0]["patches"] == 16
-    assert notes("ingest-memory")[0]["patches"] == 4
+    assert [side["patches"] for side in notes("ingest-memory")] == [16, 4]
+    assert [side["patches"] for side in notes("ingest-full")] == [32, 8]
+    assert notes("info")[0]["imports"] == 0
     assert {side["patches"] for side in notes("batches")} == {16}
     ours, peer = notes("pca")
     assert ours["explained_variance_ratio"] == pytest.approx(peer["explained_variance_ratio"], abs=1e-3)
@@ -137,6 +140,15 @@ def test_ratios_and_goals(ratio: str, goal: float | None, expected: float, reach
     ours, other = Measured(4.0, 1.0, 1), Measured(2.0, 1.0, 1)
     assert figure.ratio_of(ours, other) == expected
     assert figure.reached(expected, ours, other) is reached
+
+
+@pytest.mark.parametrize(("ours", "reached"), [(640e6, True), (660e6, False), (560e6, False)])
+def test_memory_must_be_flat_and_below_a_limit(ours: float, reached: bool) -> None:
+    figure = a_figure("memory", 1.1, most=650e6)
+    one, other = Measured(9.0, 9.0, ours), Measured(1.0, 1.0, 600e6 if ours > 600e6 else 500e6)
+    assert figure.ratio_of(one, other) == pytest.approx(ours / other.memory)
+    assert figure.reached(figure.ratio_of(one, other), one, other) is reached
+    assert figure.goal_text == "<= 1.1 of memory, < 650 MB"
 
 
 def test_speed_does_not_count_without_quality() -> None:

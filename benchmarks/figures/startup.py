@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from benchmarks.figures import Figure
+from benchmarks.figures.full import make_full_cube
 from benchmarks.measure import Setting, Work
 
 _HEAVY = ("torch", "sklearn", "geopandas", "matplotlib")
@@ -18,12 +19,16 @@ def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-c", f"from geoae.cli import main; main({list(arguments)!r})"]
 
 
+def _opening(cube: str) -> list[str]:
+    return [sys.executable, "-c", f"import geoae; geoae.open_cube({cube!r})"]
+
+
 def _timed(command: Callable[[Setting], list[str]]) -> Callable[[Setting], Work]:
     """Run a command some times: the median is measured, and the memory of the last one."""
 
     def side(setting: Setting) -> Work:
         def work() -> dict[str, float]:
-            seconds = []
+            seconds, cpu = [], []
             memory = 0
             for _ in range(_TIMES):
                 start = time.perf_counter()
@@ -33,9 +38,11 @@ def _timed(command: Callable[[Setting], list[str]]) -> Callable[[Setting], Work]
                 process.returncode = os.waitstatus_to_exitcode(status)
                 if process.returncode:
                     raise RuntimeError(f"{command(setting)} ended with {process.returncode}")
+                cpu.append(usage.ru_utime + usage.ru_stime)
                 memory = usage.ru_maxrss * 1024
             return {
                 "seconds": sorted(seconds)[_TIMES // 2],
+                "cpu": sorted(cpu)[_TIMES // 2],
                 "memory": memory,
                 "imports": _imported(command(setting)),
             }
@@ -73,11 +80,24 @@ FIGURES = (
     ),
     Figure(
         "info",
-        "geoae info",
+        "geoae info, a cube of all of US3D",
         "floor: start of Python",
-        {"geoae": _timed(lambda setting: _command("info", "--cube", str(setting.cube))), "other": _PYTHON},
+        {
+            "geoae": _timed(lambda setting: _command("info", "--cube", str(setting.full_cube))),
+            "other": _PYTHON,
+        },
         "seconds",
-        0.4,
+        1.0,
         missing=_missing,
+        prepare=make_full_cube,
+    ),
+    Figure(
+        "open",
+        "open_cube, a cube of all of US3D",
+        "floor: start of Python",
+        {"geoae": _timed(lambda setting: _opening(str(setting.full_cube))), "other": _PYTHON},
+        "seconds",
+        1.0,
+        prepare=make_full_cube,
     ),
 )
