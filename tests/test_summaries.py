@@ -75,6 +75,24 @@ def test_pixels_that_are_not_valid_do_not_count() -> None:
     assert dominant(labels, DFC2019, np.zeros_like(valid)) == -1
 
 
+@pytest.mark.parametrize("number", [1, 3, 8, 9, 256])
+@pytest.mark.parametrize("masked", [None, 0.0, 0.5, 1.0])
+def test_few_codes_are_counted_as_many(number: int, masked: float | None) -> None:
+    """Codes that patches share are counted one by one: new ones, rare ones and voids come in between."""
+    rng = np.random.default_rng(number)
+    codes = rng.permutation(256).astype(np.uint8)[:number]
+    labels = np.stack([rng.choice(codes[: 1 + i % number], (6, 7)) for i in range(40)])
+    labels[30, 0, 0] = 255
+    valid = None if masked is None else rng.random(labels.shape) >= masked
+    if valid is not None:
+        valid[10] = True
+        valid[11] = False
+    found = count_codes(labels, valid)
+    for i, patch in enumerate(labels):
+        pixels = patch.ravel() if valid is None else patch[valid[i]]
+        np.testing.assert_array_equal(found[i], [(pixels == code).sum() for code in range(256)])
+
+
 def test_ties_go_by_code_and_not_by_the_tables_order() -> None:
     table = ClassTable.model_validate(
         {
@@ -126,6 +144,13 @@ def test_heights_agree_with_numpys_nan_functions() -> None:
     expected = np.nanpercentile(wide, [0, 5, 33.3, 50, 100], axis=(1, 2)).T
     np.testing.assert_allclose(found.percentile, expected, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(found.valid, np.isfinite(wide).mean(axis=(1, 2)))
+
+
+def test_no_patches_have_no_heights() -> None:
+    found = height_statistics(np.empty((0, 8, 8), np.float32))
+    assert found.mean.shape == found.valid.shape == (0,)
+    assert found.percentile.shape == (0, 5)
+    assert count_codes(np.empty((0, 8, 8), np.uint8)).shape == (0, 256)
 
 
 def test_heights_without_a_value_give_nan_and_no_warning() -> None:

@@ -5,6 +5,7 @@ columns of that histogram, so every code is accounted for, also one that no tabl
 in metres and void where they are not finite.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,9 @@ __all__ = [
     "dominant_classes",
     "height_statistics",
 ]
+
+_FEW_CODES = 8
+"""Up to so many codes are counted one by one; more take longer than counting all at once."""
 
 PERCENTILES = (5.0, 25.0, 50.0, 75.0, 95.0)
 
@@ -52,13 +56,27 @@ def count_codes(labels: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_] | No
     array([2, 1, 1])
     """
     counts = np.zeros((len(labels), 256), dtype=np.int64)
+    equal = np.empty(labels.shape[1:], dtype=bool)
+    known: list[int] = []  # codes of the patches before, the most frequent first
+    so_far = np.zeros(256, dtype=np.int64)
     for i, patch in enumerate(labels):
-        # Patch by patch the widened copy that bincount makes stays in the processor's cache: 1.7 times
-        # faster than one call for the shard.
-        if valid is None or valid[i].all():
-            counts[i] = np.bincount(patch.ravel(), minlength=256)
-        else:
-            counts[i] = np.bincount(patch[valid[i]], minlength=256)
+        mask = None if valid is None or valid[i].all() else valid[i]
+        left = patch.size if mask is None else int(np.count_nonzero(mask))
+        # To compare with one code takes an eighteenth of the time of bincount, which widens every pixel,
+        # and most data have few codes.
+        for code in known:
+            np.equal(patch, code, out=equal)
+            if mask is not None:
+                np.logical_and(equal, mask, out=equal)
+            counts[i, code] = np.count_nonzero(equal)
+            left -= counts[i, code]
+            if not left:
+                break
+        if left:
+            counts[i] = np.bincount(patch.ravel() if mask is None else patch[mask], minlength=256)
+            so_far += counts[i]
+            number = np.count_nonzero(so_far)
+            known = np.argsort(-so_far, kind="stable")[:number].tolist() if number <= _FEW_CODES else []
     return counts
 
 
@@ -172,20 +190,28 @@ def height_statistics(
     n, q = len(heights), np.asarray(percentiles, dtype=np.float64) / 100
     mean, std, valid = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n)
     percentile = np.full((n, len(q)), np.nan)
-    for i, patch in enumerate(heights):
+    # In float64: surfaces of 2,000 m in float32 would lose millimetres. Voids are set to 0 in place, since
+    # to gather the other pixels takes longer than the sums.
+    deviation = np.empty(math.prod(heights.shape[1:]))
+    for i, patch in enumerate(heights.reshape(n, deviation.size)):
         finite = np.isfinite(patch)
-        values = patch.ravel() if finite.all() else patch[finite]
-        if not values.size:
+        number = int(np.count_nonzero(finite))
+        if not number:
             continue
-        valid[i] = values.size / patch.size
-        # In float64: surfaces of 2,000 m in float32 would lose millimetres. einsum rather than dot, whose
-        # threads would make the last bits depend on the number of cores.
-        deviation = values.astype(np.float64)
-        mean[i] = deviation.sum() / values.size
+        void = None if number == patch.size else ~finite
+        valid[i] = number / patch.size
+        np.copyto(deviation, patch)
+        if void is not None:
+            deviation[void] = 0
+        mean[i] = deviation.sum() / number
         deviation -= mean[i]
-        std[i] = np.sqrt(np.einsum("i,i->", deviation, deviation) / values.size)
+        if void is not None:
+            deviation[void] = 0
+        # Not by dot, whose threads would make the last bits depend on the number of cores.
+        np.square(deviation, out=deviation)
+        std[i] = np.sqrt(deviation.sum() / number)
         if len(q):
-            percentile[i] = _percentiles(np.sort(values), q)
+            percentile[i] = _percentiles(np.sort(patch if void is None else patch[finite]), q)
     return HeightStatistics(mean, std, percentile, valid)
 
 
