@@ -60,9 +60,10 @@ class _Product(torch.autograd.Function):
 
 
 def _has_onednn() -> bool:
-    if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():
+    if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
-    return hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 _ONEDNN = _has_onednn()
