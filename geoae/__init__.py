@@ -76,6 +76,7 @@ _PUBLIC = {
     "encode": "encoding",
     "export_geopackage": "exports",
     "export_geoparquet": "exports",
+    "export_rasters": "exports",
     "find_scenes": "scene",
     "fit": "fitting",
     "ingest": "ingestion",

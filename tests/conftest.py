@@ -66,6 +66,15 @@ def ogrinfo() -> str:
 
 
 @pytest.fixture(scope="session")
+def gdalinfo() -> str:
+    """Path of GDAL's ``gdalinfo``."""
+    program = shutil.which("gdalinfo")
+    if program is None:
+        pytest.skip("gdalinfo is not installed (Debian package gdal-bin)")
+    return program
+
+
+@pytest.fixture(scope="session")
 def qgis_python() -> str:
     """The interpreter that has QGIS: the operating system's, never the one that runs the tests."""
     program = "/usr/bin/python3"

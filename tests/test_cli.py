@@ -25,8 +25,10 @@ def prepared(us3d_cube, tmp_path_factory):
     """A folder with a cube that has a layer of every kind."""
     from geoae.clusters import cluster
     from geoae.encoding import encode
+    from geoae.ingestion import ingest
     from geoae.projections import project
     from geoae.summaries import summarize
+    from geoae.testing import write_georeferenced
 
     folder = tmp_path_factory.mktemp("cli") / "here"
     shutil.copytree(us3d_cube.parent, folder)
@@ -35,6 +37,10 @@ def prepared(us3d_cube, tmp_path_factory):
     summarize(cube)
     cluster(cube, latents="pca", k=3)
     project(cube, latents="pca")
+    # and below it one that is georeferenced
+    write_georeferenced(folder / "town" / "scenes", cities=["JAX"], tiles=1, size=64)
+    ingest(folder / "town" / "scenes", out=folder / "town" / "town.zarr", patch=32)
+    summarize(folder / "town" / "town.zarr")
     return folder
 
 
@@ -104,6 +110,7 @@ ANSWERS = {
     ("plot", "map"): ["--clusters", "pca"],
     ("plot", "examples"): ["--clusters", "pca"],
     ("export", "patches"): ["patches.gpkg"],
+    ("export", "rasters"): ["maps", "--cube", "town/town.zarr"],
     ("rm",): ["projections/pca_pca"],
     ("ingest",): ["{scenes}", "--out", "other.zarr", "--patch", "64"],
     ("demo",): ["made", "--tiles", "2", "--views", "1", "--size", "64", "--only-data"],
@@ -294,6 +301,20 @@ def test_export_adds_to_a_geopackage(run, here):
     assert "2 other layers stay" in run("export", "x.gpkg", "--add").out
     assert run("export", "new.gpkg", "--add", "--quiet").code == 0, "one that is not there is made"
     assert "--add adds to it" in run("export", "x.gpkg").advice
+
+
+def test_export_rasters_names_what_it_leaves_out(run, here):
+    answer = run("export", "rasters", "maps")
+    assert (answer.code, answer.out) == (3, "")
+    assert "no scene to write, 9 with no CRS" in answer.error
+    arguments = ("export", "rasters", "maps", "--cube", "town/town.zarr", "--kind", "classes")
+    planned = run(*arguments, "--dry-run", "--json").json
+    assert planned["dry_run"] is True
+    assert not (here / "maps").exists()
+    made = run(*arguments, "--json").json
+    assert [file["path"] for file in made["files"]] == [file["path"] for file in planned["files"]]
+    assert "1 rasters of 1 scenes" in run(*arguments, "--overwrite").out
+    assert run("export", "rasters", "maps", "--kind", "hills").code == 2
 
 
 def test_removing_a_layer_names_what_becomes_stale(run, here):

@@ -1,15 +1,28 @@
 """Commands that write files for other programs: polygons for GIS and data frames."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from geoae.cli.options import CubeOption, Json, Overwrite, Quiet, emit, find_cube, note
+from geoae.cli.options import CubeOption, Json, Overwrite, Quiet, emit, find_cube, note, size
 from geoae.errors import UsageError
 
 __all__ = ["register"]
+
+_NAMED = 5
+"""Scenes that a remark names; --json has them all."""
+
+
+class Kind(StrEnum):
+    """What rasters show."""
+
+    clusters = "clusters"
+    classes = "classes"
+    summary = "summary"
+    fractions = "fractions"
 
 
 class _Export(TyperGroup):
@@ -32,6 +45,7 @@ def register(app: typer.Typer) -> None:
         pretty_exceptions_enable=False,
     )
     export.command()(patches)
+    export.command()(rasters)
     app.add_typer(export, name="export")
 
 
@@ -84,3 +98,50 @@ def patches(
     if report.kept:
         text += f"; {len(report.kept)} other layers stay"
     emit({**vars(report), "layers": layers}, as_json=json, text=text)
+
+
+def rasters(
+    folder: Annotated[Path, typer.Argument(help="Folder for the rasters; made if it is not there.")],
+    cube: CubeOption = None,
+    kind: Annotated[list[Kind] | None, typer.Option(help="Only this kind; may be repeated.")] = None,
+    clusters: Annotated[
+        str | None, typer.Option(help="Clusters to export; the only ones by default.")
+    ] = None,
+    classes: Annotated[str | None, typer.Option(help="Class table of the summaries.")] = None,
+    city: Annotated[list[str] | None, typer.Option(help="Only this city; may be repeated.")] = None,
+    scene: Annotated[list[str] | None, typer.Option(help="Only this scene; may be repeated.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only this part: test, or NAME:test.")] = None,
+    overwrite: Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write clusters and summaries as cloud optimized GeoTIFFs, one pixel a patch.
+
+    Each scene with a CRS gets a file of each kind. Scenes without one are counted and named.
+    """
+    from geoae.exports import export_rasters  # put off
+
+    report = export_rasters(
+        find_cube(cube),
+        folder,
+        kinds=[one.value for one in kind or ()],
+        clusters=clusters,
+        table=classes,
+        cities=city or (),
+        scenes=scene or (),
+        split=split,
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )
+    for text in report.warnings:
+        note(f"warning: {text}", quiet=quiet)
+    for reason in sorted(set(report.left_out.values())):
+        names = [name for name, why in report.left_out.items() if why == reason]
+        listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+        note(f"{len(names)} scenes with {reason} left out: {listed}", quiet=quiet)
+    total = size(sum(file.bytes for file in report.files))
+    scenes = len({file.scene for file in report.files})
+    text = f"{report.path}: {len(report.files)} rasters of {scenes} scenes, "
+    text += f"at most about {total}; nothing was written" if dry_run else total
+    emit({**vars(report), "files": [vars(file) for file in report.files]}, as_json=json, text=text)

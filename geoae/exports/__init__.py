@@ -1,4 +1,4 @@
-"""Export: patches as polygons for GIS, as GeoPackage and GeoParquet.
+"""Export: patches as polygons for GIS, as GeoPackage and GeoParquet; as pixels of GeoTIFFs.
 
 GDAL reads Zarr of this format from version 3.13 on only, so GIS programs are served by files of their
 own.
@@ -14,10 +14,19 @@ from geoae.exports.additions import add_layers, check_prefix
 from geoae.exports.columns import export_table
 from geoae.exports.geopackage import write_geopackage
 from geoae.exports.geoparquet import write_geoparquet
+from geoae.exports.rasters import RasterFile, RastersReport, export_rasters
 from geoae.exports.table import ExportedLayer, ExportReport, ExportTable
 from geoae.exports.target import is_geopackage, is_parquet, replacing
 
-__all__ = ["ExportReport", "ExportedLayer", "export_geopackage", "export_geoparquet"]
+__all__ = [
+    "ExportReport",
+    "ExportedLayer",
+    "RasterFile",
+    "RastersReport",
+    "export_geopackage",
+    "export_geoparquet",
+    "export_rasters",
+]
 
 _Written = tuple[tuple[ExportedLayer, ...], tuple[str, ...], tuple[str, ...]]
 """What a writer returns: layers, warnings, layers that were there and stay."""

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 from geoae.exports.table import Category
 from geoae.plots.style import UNKNOWN, cluster_colors
 
-__all__ = ["PATCH_TIP", "TILE_TIP", "cluster_categories", "layer_style"]
+__all__ = ["PATCH_TIP", "TILE_TIP", "cluster_categories", "layer_style", "raster_style"]
 
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 
@@ -96,6 +96,47 @@ def layer_style(
     for index, (name, title) in enumerate(titles.items(), start=1):  # 0 is GDAL's fid
         ET.SubElement(aliases, "alias", field=name, index=str(index), name=title)
     ET.SubElement(root, "previewExpression").text, ET.SubElement(root, "mapTip").text = tip
+    ET.indent(root)
+    return _DOCTYPE + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def raster_style(categories: Sequence[Category], low: float = 0, high: float = 1) -> str:
+    """Write a QGIS raster style: a legend of the classes alone, or the first band in grey.
+
+    Without it QGIS lists all 256 colours of a colour table, and draws three measures as red, green, blue.
+
+    Parameters
+    ----------
+    categories
+        The legend; empty for measures.
+    low, high
+        Values of the first band that are drawn black and white.
+
+    Returns
+    -------
+    str
+        QML. Equal input gives equal text.
+    """
+    root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology")
+    pipe = ET.SubElement(root, "pipe")
+    common: dict[str, str] = {"opacity": "1", "alphaBand": "-1", "nodataColor": ""}
+    if categories:
+        renderer = ET.SubElement(pipe, "rasterrenderer", {"type": "paletted", "band": "1", **common})
+        palette = ET.SubElement(renderer, "colorPalette")
+        for one in categories:
+            ET.SubElement(
+                palette, "paletteEntry", value=str(one.value), label=one.label, color=one.color, alpha="255"
+            )
+    else:
+        renderer = ET.SubElement(
+            pipe,
+            "rasterrenderer",
+            {"type": "singlebandgray", "grayBand": "1", "gradient": "BlackToWhite", **common},
+        )
+        stretch = ET.SubElement(renderer, "contrastEnhancement")
+        ET.SubElement(stretch, "minValue").text = f"{low:.9g}"
+        ET.SubElement(stretch, "maxValue").text = f"{high:.9g}"
+        ET.SubElement(stretch, "algorithm").text = "StretchToMinimumMaximum"
     ET.indent(root)
     return _DOCTYPE + ET.tostring(root, encoding="unicode") + "\n"
 
