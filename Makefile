@@ -13,8 +13,10 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --pr
 # Tests of one file share what is dear to make, so a file stays on one worker.
 WORKERS ?= 2
 PYTEST_ARGS ?=
+KILLS ?= 1000
+SEED ?= 0
 
-.PHONY: help demo test check docs bench clean lint types tests debian
+.PHONY: help demo test check docs bench soak clean lint types tests debian
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +35,9 @@ docs: $(VENV)/.installed-dev ## build the documentation into docs/_build/html, w
 
 bench: $(VENV)/.installed-dev ## the table of benchmarks, each figure beside its floor or its peer
 	$(BIN)/python -m benchmarks
+
+soak: $(VENV)/.installed-dev ## kill commands 1,000 times at random and compare all bytes, about half an hour (KILLS=n, SEED=n)
+	$(BIN)/python tests/soak.py --kills $(KILLS) --seed $(SEED)
 
 clean: ## remove what was built and what the demo wrote (.venv stays)
 	rm -rf build dist demo bench docs/_build docs/_generated docs/jupyter_execute \

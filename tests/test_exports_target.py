@@ -103,6 +103,40 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
     assert [file.name for file in tmp_path.iterdir()] == ["x.gpkg"]
 
 
+def test_what_a_killed_export_left_is_swept_and_what_is_being_written_is_not(tmp_path: Path) -> None:
+    left = tmp_path / ".geoae-export-left"
+    left.mkdir()
+    (left / "new.gpkg").write_bytes(b"half a map")
+    with target.replacing(
+        tmp_path / "a.gpkg", suffix=".gpkg", kind="GeoPackage", is_kind=target.is_geopackage, overwrite=False
+    ) as new:
+        assert not left.exists()
+        geopackage.write_geopackage(scenes.table_of((scenes.LOOSE,)), new)
+        put(tmp_path / "b.gpkg")
+        assert new.exists()
+    left.mkdir()
+    with pytest.raises(StoreExistsError):  # killed between putting the file there and tidying up
+        put(tmp_path / "a.gpkg")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.gpkg", "b.gpkg"]
+
+
+def test_an_export_whose_folder_is_swept_before_it_is_locked_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, made = target.tempfile.TemporaryDirectory, []
+
+    def swept_at_once(**options: object) -> object:
+        made.append(real(**options))
+        if len(made) < 3:
+            Path(made[-1].name).rmdir()
+        return made[-1]
+
+    monkeypatch.setattr(target.tempfile, "TemporaryDirectory", swept_at_once)
+    put(tmp_path / "x.gpkg")
+    assert len(made) == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["x.gpkg"]
+
+
 HOLDER = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)

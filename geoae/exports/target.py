@@ -4,13 +4,14 @@ A GeoPackage that is written in place can lose layers when another program holds
 is interrupted leaves half a file. Here the target is either the old file or the whole new one.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from geoae.errors import InputError, IntegrityError, LockedError, StoreExistsError, UsageError
@@ -19,6 +20,9 @@ __all__ = ["is_geopackage", "is_parquet", "replacing"]
 
 # Written by SQLite beside a database that a program has open for writing.
 _COMPANIONS = ("-wal", "-shm", "-journal")
+
+_ASIDE = ".geoae-export-"
+"""Start of the names of the folders in which files are written."""
 
 # Asks, without taking a lock, whether anybody holds a lock for writing. In a process of its own:
 # POSIX locks of a process end when it closes the file anywhere, so asking in this process would break
@@ -155,13 +159,12 @@ def replacing(
         raise UsageError(
             f"{target}: a {kind} ends in {suffix}", hint=f"name it {target.with_suffix(suffix).name}"
         )
-    _refuse(target, kind, is_kind, overwrite or add)
     place = target.resolve()  # a link stays a link: what it leads to is replaced
+    _sweep(place.parent)  # even if it refuses: a run may have been killed when the target was there already
+    _refuse(target, kind, is_kind, overwrite or add)
     _refuse_if_open(place)
-    with _named(target):
-        temporary = tempfile.TemporaryDirectory(prefix=".geoae-export-", dir=place.parent)
-    with temporary as folder:
-        path = Path(folder) / f"new{suffix}"
+    with _aside(target, place.parent) as folder:
+        path = folder / f"new{suffix}"
         copied = _state(place) if add and place.exists() else None
         if copied is not None:
             if not os.access(place, os.W_OK):
@@ -186,6 +189,49 @@ def replacing(
             path.replace(place)
             if sys.platform != "win32":  # folders cannot be flushed there
                 _flush(place.parent)
+
+
+@contextmanager
+def _aside(target: Path, parent: Path) -> Iterator[Path]:
+    """Make a folder for a file that is being written, locked as long as it is used, and remove it."""
+    with _named(target):
+        folder = tempfile.TemporaryDirectory(prefix=_ASIDE, dir=parent)
+    while (handle := _lock(folder.name)) is None:
+        # Another export has swept it away before it was locked.
+        folder.cleanup()
+        with _named(target):
+            folder = tempfile.TemporaryDirectory(prefix=_ASIDE, dir=parent)
+    try:
+        with folder:
+            yield Path(folder.name)
+    finally:
+        os.close(handle)
+
+
+def _lock(folder: str) -> int | None:
+    """Lock a folder; None if it is gone."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    with suppress(OSError):  # a file system without locks: nobody sweeps there
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    if Path(folder).exists():
+        return handle
+    os.close(handle)
+    return None
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the folders of exports that were killed: the lock of a folder ends with its process."""
+    for folder in parent.glob(f"{_ASIDE}*"):
+        with suppress(OSError):  # somebody else's, or gone: either way not in the way
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+            finally:
+                os.close(handle)
 
 
 @contextmanager
