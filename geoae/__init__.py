@@ -77,6 +77,7 @@ _PUBLIC = {
     "export_geopackage": "exports",
     "export_geoparquet": "exports",
     "export_rasters": "exports",
+    "export_latents": "exports",
     "find_scenes": "scene",
     "fit": "fitting",
     "ingest": "ingestion",

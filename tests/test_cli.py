@@ -111,6 +111,7 @@ ANSWERS = {
     ("plot", "examples"): ["--clusters", "pca"],
     ("export", "patches"): ["patches.gpkg"],
     ("export", "rasters"): ["maps", "--cube", "town/town.zarr"],
+    ("export", "latents"): ["latents.parquet"],
     ("rm",): ["projections/pca_pca"],
     ("ingest",): ["{scenes}", "--out", "other.zarr", "--patch", "64"],
     ("demo",): ["made", "--tiles", "2", "--views", "1", "--size", "64", "--only-data"],

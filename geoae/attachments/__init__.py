@@ -10,6 +10,7 @@ import numpy as np
 from geoae import schema
 from geoae.attachments.matching import WAYS, Way, match_rows
 from geoae.attachments.reading import ForeignLatents, read_latents
+from geoae.attachments.vectors import CUBE_ID
 from geoae.cube import Cube
 from geoae.encoding import shard_rows
 from geoae.errors import InputError, UsageError
@@ -17,7 +18,7 @@ from geoae.layers import LayerWriter
 from geoae.provenance import Record
 from geoae.store import ArraySpec
 
-__all__ = ["AttachReport", "attach"]
+__all__ = ["CUBE_ID", "AttachReport", "attach"]
 
 
 @dataclass(frozen=True)

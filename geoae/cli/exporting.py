@@ -46,6 +46,7 @@ def register(app: typer.Typer) -> None:
     )
     export.command()(patches)
     export.command()(rasters)
+    export.command()(latents)
     app.add_typer(export, name="export")
 
 
@@ -145,3 +146,56 @@ def rasters(
     text = f"{report.path}: {len(report.files)} rasters of {scenes} scenes, "
     text += f"at most about {total}; nothing was written" if dry_run else total
     emit({**vars(report), "files": [vars(file) for file in report.files]}, as_json=json, text=text)
+
+
+def latents(
+    path: Annotated[Path, typer.Argument(help="The GeoParquet file, latents.parquet.")],
+    cube: CubeOption = None,
+    latents: Annotated[
+        str | None, typer.Option(help="Name of the latents; the only ones by default.")
+    ] = None,
+    clusters: Annotated[
+        str | None, typer.Option(help="Clusters to export; the only ones of the latents by default.")
+    ] = None,
+    classes: Annotated[str | None, typer.Option(help="Class table of the summaries.")] = None,
+    projection: Annotated[str | None, typer.Option(help="Projection to export.")] = None,
+    city: Annotated[list[str] | None, typer.Option(help="Only this city; may be repeated.")] = None,
+    scene: Annotated[list[str] | None, typer.Option(help="Only this scene; may be repeated.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only this part: test, or NAME:test.")] = None,
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails", help="Put a PNG of each patch into the file.")
+    ] = False,
+    thumbnail_size: Annotated[int, typer.Option(min=1, help="Most pixels along a side of a thumbnail.")] = 64,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write latents as GeoParquet, one row a patch, as Embedding Atlas opens it."""
+    from geoae.exports import export_latents  # put off
+
+    report = export_latents(
+        find_cube(cube),
+        path,
+        latents=latents,
+        clusters=clusters,
+        table=classes,
+        projection=projection,
+        cities=city or (),
+        scenes=scene or (),
+        split=split,
+        thumbnails=thumbnails,
+        thumbnail_side=thumbnail_size,
+        overwrite=overwrite,
+    )
+    for text in report.warnings:
+        note(f"warning: {text}", quiet=quiet)
+    places = "--vector vector" if report.projection is None else "--x proj_x --y proj_y"
+    pictures = " --image thumbnail" if report.thumbnail_side else ""
+    note(f"open it: embedding-atlas {path} {places}{pictures}", quiet=quiet)
+    text = f"{report.path}: {report.patches} vectors of {report.latent_dim} components"
+    if report.thumbnail_side:
+        text += f", thumbnails of {report.thumbnail_side} pixels"
+    text += f", {size(report.n_bytes)}"
+    if report.left_out:
+        text += f"; {report.left_out} patches have no vector"
+    emit(vars(report), as_json=json, text=text)

@@ -14,6 +14,7 @@ from geoae.exports.additions import add_layers, check_prefix
 from geoae.exports.columns import export_table
 from geoae.exports.geopackage import write_geopackage
 from geoae.exports.geoparquet import write_geoparquet
+from geoae.exports.latents import LatentsReport, export_latents
 from geoae.exports.rasters import RasterFile, RastersReport, export_rasters
 from geoae.exports.table import ExportedLayer, ExportReport, ExportTable
 from geoae.exports.target import is_geopackage, is_parquet, replacing
@@ -21,10 +22,12 @@ from geoae.exports.target import is_geopackage, is_parquet, replacing
 __all__ = [
     "ExportReport",
     "ExportedLayer",
+    "LatentsReport",
     "RasterFile",
     "RastersReport",
     "export_geopackage",
     "export_geoparquet",
+    "export_latents",
     "export_rasters",
 ]
 

@@ -39,6 +39,7 @@ def export_table(
     cities: Sequence[str] = (),
     scenes: Sequence[str] = (),
     split: str | None = None,
+    latents: str | None = None,
 ) -> ExportTable:
     """Gather what is exported of a cube.
 
@@ -54,6 +55,8 @@ def export_table(
         Keep only patches of these cities, these scenes.
     split
         Keep only one part of a split: ``train``, or ``name:test``.
+    latents
+        Name of latents that are exported, too.
 
     Raises
     ------
@@ -62,7 +65,7 @@ def export_table(
     InputError
         If no patch is left.
     """
-    layers = choose_layers(cube, clusters, table, projection, split)
+    layers = choose_layers(cube, clusters, table, projection, split, latents=latents)
     # Not `Cube.table`: it makes texts of every patch, and these come from the few of the scenes.
     arrays = {name: np.asarray(cube.array(name)[...]) for name in _ARRAYS}
     rows = choose_rows(cube, arrays, cities=cities, scenes=scenes, split=layers.split, part=split)
@@ -106,6 +109,7 @@ def export_table(
         metadata=_metadata(cube, layers),
         warnings=(*_warnings(layers), *lost),
         tiles=tiles,
+        projection=None if layers.projection is None else layers.projection.path,
     )
 
 

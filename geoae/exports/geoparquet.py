@@ -7,6 +7,8 @@ place of every patch in its scene in pixels, y negated, with no CRS; if no scene
 """
 
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,37 @@ from geoae.exports.footprints import Corners, pixel_corners, wkb_polygons
 from geoae.exports.maps import map_layers
 from geoae.exports.table import ExportedLayer, ExportTable
 
-__all__ = ["write_geoparquet"]
+__all__ = ["LateColumn", "write_geoparquet"]
 
 _ROW_GROUP = 65_536
 """Rows that a reader fetches together; their box in the metadata lets it skip the others."""
 
 
-def write_geoparquet(table: ExportTable, path: Path) -> tuple[tuple[ExportedLayer, ...], tuple[str, ...]]:
+_LATE_ROW_GROUP = 4_096
+"""The same with columns that are made while the file is written: so many rows are held in memory."""
+
+
+@dataclass(frozen=True)
+class LateColumn:
+    """A column that is too large to be held whole.
+
+    Parameters
+    ----------
+    name, kind, title
+        Name and type, and what a person reads.
+    read
+        Returns the values of some rows of the table.
+    """
+
+    name: str
+    kind: pa.DataType
+    title: str
+    read: Callable[[slice], pa.Array]
+
+
+def write_geoparquet(
+    table: ExportTable, path: Path, *, late: Sequence[LateColumn] = ()
+) -> tuple[tuple[ExportedLayer, ...], tuple[str, ...]]:
     """Write a table of patches to a new GeoParquet file.
 
     Parameters
@@ -34,6 +60,8 @@ def write_geoparquet(table: ExportTable, path: Path) -> tuple[tuple[ExportedLaye
         At least one patch.
     path
         A file that does not exist yet.
+    late
+        Further columns, made a group of rows at a time.
 
     Returns
     -------
@@ -66,11 +94,12 @@ def write_geoparquet(table: ExportTable, path: Path) -> tuple[tuple[ExportedLaye
             geometry["pixel_geometry"] = _describe(pixels, None)
             written.append(ExportedLayer("pixel_geometry", None, len(table)))
     titles = {column.name: column.title for column in table.columns}
+    fields = [
+        pa.field(name, values.type, metadata={"title": titles[name]} if name in titles else None)
+        for name, values in columns
+    ]
     schema = pa.schema(
-        [
-            pa.field(name, values.type, metadata={"title": titles[name]} if name in titles else None)
-            for name, values in columns
-        ],
+        [*fields, *(pa.field(column.name, column.kind, metadata={"title": column.title}) for column in late)],
         metadata={
             "geo": json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": geometry}),
             "title": table.title,
@@ -79,12 +108,13 @@ def write_geoparquet(table: ExportTable, path: Path) -> tuple[tuple[ExportedLaye
         },
     )
     try:
-        pq.write_table(
-            pa.Table.from_arrays([values for _, values in columns], schema=schema),
-            path,
-            compression="zstd",
-            row_group_size=_ROW_GROUP,
-        )
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            group = _LATE_ROW_GROUP if late else _ROW_GROUP
+            for start in range(0, len(table), group):
+                part = slice(start, min(start + group, len(table)))
+                arrays = [values.slice(start, part.stop - start) for _, values in columns]
+                arrays += [column.read(part) for column in late]
+                writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=group)
     except OSError as error:
         raise InputError(f"{path.name} could not be written: {error.strerror or error}") from error
     return tuple(written), tuple(warnings)

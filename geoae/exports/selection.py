@@ -36,7 +36,13 @@ class ExportLayers:
 
 
 def choose_layers(
-    cube: Cube, clusters: str | None, table: str | None, projection: str | None, split: str | None
+    cube: Cube,
+    clusters: str | None,
+    table: str | None,
+    projection: str | None,
+    split: str | None,
+    *,
+    latents: str | None = None,
 ) -> ExportLayers:
     """Choose the layers of an export: those that are named, else the only ones.
 
@@ -46,6 +52,8 @@ def choose_layers(
         The cube.
     clusters, table, projection, split
         As `geoae.export_geopackage` takes them.
+    latents
+        Name of latents that are exported, too: of clusters and projections only theirs count, then.
 
     Raises
     ------
@@ -53,14 +61,17 @@ def choose_layers(
         If a layer is not there, or there are several and none is named.
     """
     infos = cube.layers()
-    chosen = _choose(cube, infos, "clusters", clusters, "--clusters")
-    latents = {info.path for info in infos if info.kind == "latents"}
-    if chosen is not None:
-        latents &= set(chosen.record.inputs)
+    there = {info.path for info in infos if info.kind == "latents"}
+    if latents is not None:
+        there &= {layer_path("latents", latents)}
+        of_it = [info for info in infos if info.kind != "clusters" or there & set(info.record.inputs)]
+        chosen = _choose(cube, of_it if clusters is None else infos, "clusters", clusters, "--clusters")
+    else:
+        chosen = _choose(cube, infos, "clusters", clusters, "--clusters")
+        if chosen is not None:
+            there &= set(chosen.record.inputs)
     related = [
-        info
-        for info in infos
-        if info.kind != "projections" or not latents or latents & set(info.record.inputs)
+        info for info in infos if info.kind != "projections" or not there or there & set(info.record.inputs)
     ]
     split_name = parse_split(split)[0] if split is not None else None
     return ExportLayers(
@@ -70,7 +81,7 @@ def choose_layers(
             cube, related if projection is None else infos, "projections", projection, "--projection"
         ),
         split=_choose(cube, infos, "splits", split_name, "--split NAME:PART", "default"),
-        latents=next((info for info in infos if {info.path} == latents), None),
+        latents=next((info for info in infos if {info.path} == there), None),
         footprints=_choose(cube, infos, "footprints", None, "geoae rm, leaving one", "tiles"),
     )
 

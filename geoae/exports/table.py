@@ -1,7 +1,7 @@
 """What is exported: one row a patch, with the names, types and titles of the columns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +105,8 @@ class ExportTable:
         One line each.
     tiles
         Layers of tiles, where footprints place scenes that have no CRS.
+    projection
+        Path of the layer of projections that is in the columns.
     """
 
     columns: tuple[Column, ...]
@@ -121,6 +123,27 @@ class ExportTable:
     metadata: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     tiles: tuple[TileLayer, ...] = ()
+    projection: str | None = None
+
+    @property
+    def patch_id(self) -> npt.NDArray[np.int64]:
+        """Numbers of the patches in the cube."""
+        return next(np.asarray(column.values) for column in self.columns if column.name == "patch_id")
+
+    def only(self, keep: npt.NDArray[np.bool_]) -> "ExportTable":
+        """Return the table of some of its patches, without tiles."""
+        mask = pa.array(keep)
+        number = self.scene_number[keep]
+        return replace(
+            self,
+            columns=tuple(replace(column, values=column.values.filter(mask)) for column in self.columns),
+            scene_number=number,
+            y_start=self.y_start[keep],
+            x_start=self.x_start[keep],
+            grids={scene: self.grids[scene] for scene in np.unique(number).tolist()},
+            places={scene: self.places[scene] for scene in np.unique(number).tolist()},
+            tiles=(),
+        )
 
     def __len__(self) -> int:
         return len(self.scene_number)

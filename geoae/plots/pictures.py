@@ -26,6 +26,7 @@ __all__ = [
     "read_rows",
     "render",
     "scene_picture",
+    "stretch_limits",
 ]
 
 LARGEST = 1800
@@ -167,6 +168,7 @@ def render(
     *,
     table: ClassTable | None = None,
     pixel: float = 1.0,
+    limits: npt.NDArray[np.float64] | None = None,
 ) -> UInt8Array:
     """Make a picture.
 
@@ -182,35 +184,57 @@ def render(
         Classes of labels.
     pixel
         Pixel size in metres, for relief.
+    limits
+        Of the stretch, see `stretch_limits`; None for those of these pixels.
 
     Returns
     -------
     numpy.ndarray
         ``(..., y, x, 3)`` uint8. Stretches are common to all pixels that are given.
     """
+    if limits is None:
+        limits = stretch_limits(display, pixels, valid)
     if display.kind == "rgb":
         grey = pixels if len(pixels) == 3 else np.repeat(pixels[:1], 3, axis=0)
         picture = np.moveaxis(grey, 0, -1).copy()
     elif display.kind == "stretch":
-        bands = [_stretched(band, valid) for band in pixels]
+        bands = [_stretched(band, limit) for band, limit in zip(pixels, limits, strict=True)]
         picture = np.stack(bands if len(bands) == 3 else bands[:1] * 3, axis=-1)
     elif display.kind == "relief":
-        picture = _relief(pixels, valid, pixel)
+        picture = _relief(pixels, limits[0], pixel)
     else:
         picture = _label_colors(table)[pixels]
     picture[~valid] = NO_DATA
     return np.ascontiguousarray(picture, dtype=np.uint8)
 
 
-def _stretched(band: npt.NDArray[Any], valid: BoolArray) -> UInt8Array:
-    known = band[valid]
-    low, high = np.percentile(known, [2, 98]) if known.size else (0.0, 1.0)
+def stretch_limits(display: Display, pixels: npt.NDArray[Any], valid: BoolArray) -> npt.NDArray[np.float64]:
+    """Return what becomes black and what becomes white: the 2nd and 98th percentile of valid pixels.
+
+    Parameters
+    ----------
+    display, pixels, valid
+        As for `render`.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(band, 2)``; one row for heights, none for pictures that are not stretched.
+    """
+    if display.kind not in ("stretch", "relief"):
+        return np.empty((0, 2))
+    known = [band[valid] for band in (pixels if display.kind == "stretch" else pixels[None])]
+    return np.array([np.percentile(band, [2, 98]) if band.size else (0.0, 1.0) for band in known])
+
+
+def _stretched(band: npt.NDArray[Any], limit: npt.NDArray[np.float64]) -> UInt8Array:
+    low, high = limit
     scaled = (band.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, 1e-12))
     return np.asarray(np.clip(np.nan_to_num(scaled) * 255, 0, 255).round(), dtype=np.uint8)
 
 
-def _relief(height: npt.NDArray[Any], valid: BoolArray, pixel: float) -> UInt8Array:
-    tone = _stretched(height, valid).astype(np.float64) / 255
+def _relief(height: npt.NDArray[Any], limit: npt.NDArray[np.float64], pixel: float) -> UInt8Array:
+    tone = _stretched(height, limit).astype(np.float64) / 255
     flat = height.reshape(-1, *height.shape[-2:])
     shade = np.stack([hillshade(h, 1.0, pixel) for h in flat]).reshape(height.shape)
     shade = np.where(np.isfinite(shade), shade, np.sqrt(0.5))
