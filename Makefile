@@ -15,8 +15,9 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 KILLS ?= 1000
 SEED ?= 0
+STUDY ?= small
 
-.PHONY: help demo test check docs bench soak clean lint types tests debian
+.PHONY: help demo test check docs bench soak study clean lint types tests debian
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,8 +40,11 @@ bench: $(VENV)/.installed-dev ## the table of benchmarks, each figure beside its
 soak: $(VENV)/.installed-dev ## kill commands 1,000 times at random and compare all bytes, about half an hour (KILLS=n, SEED=n)
 	$(BIN)/python tests/soak.py --kills $(KILLS) --seed $(SEED)
 
+study: $(VENV)/.installed-dev ## the documents' experiments and claims, into docs/study.md; STUDY=small or full
+	$(BIN)/python -m studies --size $(STUDY)
+
 clean: ## remove what was built and what the demo wrote (.venv stays)
-	rm -rf build dist demo bench docs/_build docs/_generated docs/jupyter_execute \
+	rm -rf build dist demo bench study docs/_build docs/_generated docs/jupyter_execute \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
 # --- parts of the above ---------------------------------------------------------------------------

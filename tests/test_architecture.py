@@ -172,7 +172,9 @@ def test_a_plugin_enters_the_core_by_its_doors_only(name):
         assert top != "geoae" or imported.module in doors, f"{name}:{imported.line} {imported.module}"
 
 
-@pytest.mark.parametrize("folder", ["geoae", "plugins", "benchmarks", "docs", "examples", "scripts"])
+@pytest.mark.parametrize(
+    "folder", ["geoae", "plugins", "benchmarks", "studies", "docs", "examples", "scripts"]
+)
 def test_no_file_is_long(folder):
     long = {
         str(path.relative_to(REPOSITORY)): lines

@@ -54,7 +54,7 @@ class Data:
 
 @dataclass
 class Sweep:
-    """A sweep that is under way; made by `begin`."""
+    """A sweep that is under way; made by `begin`. `lines` are those of the ledger that it asked for."""
 
     cube: Cube
     channels: tuple[Channel, ...]
@@ -64,6 +64,7 @@ class Sweep:
     examine: Examine | None = None
     said: dict[str, list[str]] = field(default_factory=dict)
     made: int = 0
+    lines: list[Mapping[str, Any]] = field(default_factory=list)
 
     def rows(
         self, trials: Sequence[Trial], train: Sections, validation: Sections, labels: Sequence[str]
@@ -114,6 +115,7 @@ class Sweep:
             self.made += len(self.ledger) - before
             for text in line["notes"]:
                 self.note(text, str(trial.labels.get("network", trial.plugin)))
+            self.lines.append(line)
             found.setdefault(key, []).append(line)
         if refused and not found:
             raise next(iter(refused.values()))
@@ -142,7 +144,7 @@ class Sweep:
         self.ledger.write("table.csv", as_csv(rows))
         for ending in ("png", "pdf"):
             save_figure(figure, self.folder / f"figure.{ending}", dpi=PICTURE_DPI)
-        return SweepReport(self.folder, tuple(rows), f"{table}\n\n{foot}", self.notes, self.made)
+        return SweepReport(self.folder, tuple(rows), f"{table}\n\n{foot}", self.notes, self.made, figure)
 
     @property
     def folder(self) -> Path:

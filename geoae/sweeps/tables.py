@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.figure import Figure
 
 from geoae.sweeps.statistics import FEWEST_GROUPS, paired_interval
 
@@ -45,6 +46,8 @@ class SweepReport:
         What a user must read.
     made
         Trainings that were made now; the others were there.
+    figure
+        As it was drawn.
     """
 
     folder: Path
@@ -52,6 +55,7 @@ class SweepReport:
     text: str
     notes: tuple[str, ...] = ()
     made: int = 0
+    figure: Figure | None = None
 
 
 @dataclass(frozen=True)
