@@ -10,7 +10,7 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,25 +67,33 @@ def network_of(name: str, latent: int, bands: int, device: torch.device) -> Auto
 
 def bare(network: Any, images: torch.Tensor, batch: int, steps: int, *, half: bool) -> float:
     """Train on tensors, with nothing else; return patches a second."""
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, eps=1e-7, fused=True)
     order = torch.randperm(len(images), device=images.device)
-    numbers = images[0].numel()
+    make = bare_step(network, half=half)
 
     def step(number: int) -> None:
         start = number * batch % (len(images) - batch + 1)
-        x = images[order[start : start + batch]].permute(0, 3, 1, 2)
+        make(images[order[start : start + batch]].permute(0, 3, 1, 2))
+
+    return timed(step, steps, batch, images.device)
+
+
+def bare_step(network: Any, *, half: bool) -> Callable[[torch.Tensor], None]:
+    """Return a step of training with nothing of geoae but the network."""
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, eps=1e-7, fused=True)
+
+    def step(x: torch.Tensor) -> None:
         optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
             code = network.encode(x)
             z = code.mean + torch.randn_like(code.mean) * torch.exp(0.5 * code.log_var)
             logits = network.logits(z)
         error = (torch.sigmoid(logits.float()) - x).abs().mean()
         mean, log_var = code.mean.float(), code.log_var.float()
         divergence = 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(1).mean()
-        (error + error.detach() * divergence / numbers).backward()
+        (error + error.detach() * divergence / x[0].numel()).backward()
         optimiser.step()
 
-    return timed(step, steps, batch, images.device)
+    return step
 
 
 def timed(step: Any, steps: int, batch: int, device: torch.device) -> float:

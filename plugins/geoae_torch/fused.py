@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["ErrorKind", "sigmoid_error"]
+__all__ = ["ErrorKind", "sigmoid_error", "with_bias_gradient"]
 
 ErrorKind = Literal["mae", "mse", "bce"]
 
-_PIECE = 1 << 17
-"""Numbers that go through all steps together: half a megabyte of float32."""
+_PIECE = 1 << 18
+"""Numbers that go through all steps together: a megabyte of float32, divided among the cores."""
 
 
 def sigmoid_error(logits: Tensor, target: Tensor, weight: Tensor | None, kind: ErrorKind) -> Tensor:
@@ -56,7 +56,6 @@ class _SigmoidError(torch.autograd.Function):
         else:
             shared = bands if weight.shape[1] == 1 else 1
             known = max(float(weight.sum(dtype=torch.float64)) * shared, 1.0)
-        ones = torch.ones(1, dtype=exact, device=gradient.device)
         total = torch.zeros(bands, dtype=torch.float64, device=gradient.device)
         rows = max(_PIECE // max(bands * y * x, 1), 1)
         for start in range(0, n, rows):
@@ -64,11 +63,10 @@ class _SigmoidError(torch.autograd.Function):
             goal = target[start : start + rows]
             mask = None if weight is None else weight[start : start + rows]
             values = piece if piece.dtype == exact else piece.to(exact)
-            error, slope = _steps(values, goal, mask, kind)
-            flat = error.permute(0, 2, 3, 1).reshape(-1, bands)
-            # A product with ones: sums of three interleaved bands are slow otherwise.
-            total += (ones.expand(1, len(flat)) @ flat)[0]
-            piece.copy_(slope.mul_(1 / known))
+            error, slope = _steps(values, goal, mask, kind, known)
+            total += _band_sums(error)
+            if slope is not piece:
+                piece.copy_(slope)
         ctx.save_for_backward(gradient)
         return (total / known).to(exact)
 
@@ -81,23 +79,55 @@ class _SigmoidError(torch.autograd.Function):
         return gradient, None, None, None
 
 
-def _steps(values: Tensor, target: Tensor, mask: Tensor | None, kind: ErrorKind) -> tuple[Tensor, Tensor]:
-    """Return error and gradient with respect to the logits, pixel by pixel; `values` is used up."""
+def _steps(
+    values: Tensor, target: Tensor, mask: Tensor | None, kind: ErrorKind, known: float
+) -> tuple[Tensor, Tensor]:
+    """Return the error, and the gradient of its mean by the logits, pixel by pixel; `values` is used up."""
     if kind == "bce":
         # log(1 + exp(x)) - t x, which never overflows
         error = torch.nn.functional.softplus(values).sub_(target * values)
-        slope = values.sigmoid_().sub_(target)
-        if mask is not None:
-            error.mul_(mask)
-            slope = slope.mul_(mask)
-        return error, slope
+        slope = values.sigmoid_().sub_(target).mul_(1 / known)
+        return (error, slope) if mask is None else (error.mul_(mask), slope.mul_(mask))
     image = values.sigmoid_()
     difference = image - target
     if mask is not None:
         difference.mul_(mask)
-    slope = torch.addcmul(image, image, image, value=-1, out=image)  # of the sigmoid: s - s^2
-    if kind == "mse":
-        slope.mul_(difference).mul_(2)
-        return difference.mul_(difference), slope
-    slope.mul_(difference.sign())
-    return difference.abs_(), slope
+    # What the mean of the errors changes by with the image; nothing where there is no difference.
+    outer = difference.mul(2 / known) if kind == "mse" else difference.sign().mul_(1 / known)
+    error = difference.mul_(difference) if kind == "mse" else difference.abs_()
+    return error, torch.ops.aten.sigmoid_backward.grad_input(outer, image, grad_input=image)
+
+
+def _band_sums(x: Tensor) -> Tensor:
+    """Add up ``(n, channel, y, x)``, channels last, by channel; sums of few interleaved numbers are slow."""
+    flat = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]).contiguous()
+    together = next(k for k in (32, 16, 8, 4, 2, 1) if len(flat) % k == 0)
+    return flat.view(-1, together * x.shape[1]).sum(0).view(together, -1).sum(0)
+
+
+def with_bias_gradient(output: Tensor, bias: Tensor) -> Tensor:
+    """Give a bias that was added already its gradient, which torch's convolutions sum up slowly.
+
+    Parameters
+    ----------
+    output
+        ``(n, channel, y, x)``, made with the bias detached; returned.
+    bias
+        ``(channel,)``.
+    """
+    if not (bias.requires_grad and torch.is_grad_enabled()):
+        return output
+    result: Tensor = _Biased.apply(output, bias)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Biased(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, bias: Tensor) -> Tensor:
+        del bias
+        ctx.mark_dirty(output)  # what comes next may overwrite it
+        return output
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        return gradient, _band_sums(gradient)

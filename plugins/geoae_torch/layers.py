@@ -17,6 +17,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own abbreviation)
 from torch import Tensor, nn
 
 from geoae_torch.architecture import Activation, Padding
+from geoae_torch.fused import with_bias_gradient
 
 __all__ = [
     "Activate",
@@ -126,7 +127,10 @@ class Conv2d(nn.Conv2d):
         """Convolve ``(n, inputs, y, x)``."""
         if self.copied is not None:
             input = F.pad(input, self.copied)
-        return super().forward(input)
+        if self.bias is None:
+            return super().forward(input)
+        output: Tensor = self._conv_forward(input, self.weight, self.bias.detach())
+        return with_bias_gradient(output, self.bias)
 
 
 class TransposedConv2d(nn.ConvTranspose2d):
@@ -169,7 +173,20 @@ class TransposedConv2d(nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Convolve ``(n, inputs, y, x)``."""
-        output = super().forward(input, output_size)
+        if output_size is None and self.bias is not None:
+            output = F.conv_transpose2d(
+                input,
+                self.weight,
+                self.bias.detach(),
+                self.stride,
+                self.padding,  # type: ignore[arg-type]
+                self.output_padding,
+                self.groups,
+                self.dilation,
+            )
+            output = with_bias_gradient(output, self.bias)
+        else:
+            output = super().forward(input, output_size)
         start, end = self.cropped
         if not (start or end):
             return output
