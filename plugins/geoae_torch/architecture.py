@@ -9,7 +9,7 @@ Images are ``(y, x, channel)`` here, as the documents print them.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "FORMAT",
@@ -240,6 +240,19 @@ class Architecture(Description):
     encoder: tuple[Layer, ...] = Field(min_length=1, max_length=500)
     code: DenseCode | MapCode = Field(default=DenseCode(), discriminator="kind")
     decoder: tuple[Layer, ...] = Field(min_length=1, max_length=500)
+    principal_axes: bool = Field(
+        default=False,
+        description="Whether principal axes of the training patches, found before training and then fixed, "
+        "encode and decode beside the layers, which begin with nothing to add.",
+    )
+
+    @model_validator(mode="after")
+    def _axes_are_exact(self) -> Self:
+        place = self.output_place
+        last = None if place is None else getattr(self.decoder[place], "activation", "linear")
+        if self.principal_axes and (last != "linear" or isinstance(self.code, MapCode)):
+            raise ValueError("principal_axes need a dense code, and an image whose activation is linear")
+        return self
 
     @property
     def output_place(self) -> int | None:

@@ -14,6 +14,7 @@ from geoae.encoder import Encoder, EncoderConfig, FitContext, FitReport, FloatAr
 from geoae.errors import GeoaeError, PluginError
 from geoae_torch import options
 from geoae_torch.architecture import Architecture
+from geoae_torch.axes import find_axes
 from geoae_torch.corruption import Corruption, parse_corruption
 from geoae_torch.feed import make_feed, on_device
 from geoae_torch.measures import measure
@@ -121,6 +122,7 @@ class AutoencoderEncoder(Encoder):
         network = build(sizes, seed=config.seed, device=device)
         recipe = self._recipe(network, device)
         feed = make_feed(patches, device)
+        find_axes(network, feed, turned=config.augment, seed=config.seed)
         held_out = context.validation
         validation = None if held_out is None or not len(held_out) else make_feed(held_out, device)
         outcome = train(network, feed, validation, recipe, context, device)
@@ -287,7 +289,7 @@ class AutoencoderEncoder(Encoder):
 class ConvEncoder(AutoencoderEncoder):
     """Autoencoder: a network that must pass a patch through a short vector.
 
-    Any preset or network of one's own; the residual one by default.
+    Any preset or network of one's own; by default principal axes, and a residual network beside them.
     """
 
 

@@ -51,6 +51,16 @@ def initialise(network: nn.Module, plan: Plan, seed: int) -> None:
     for module in network.modules():
         if isinstance(module, layers.Residual):
             nn.init.zeros_(module.second.weight)
+    if plan.architecture.principal_axes:
+        # They begin alone: the layers add nothing to them yet.
+        for name in ("mean", "log_var", f"decoder.{plan.architecture.output_place}"):
+            last = (
+                getattr(network.get_submodule(name), "body", None)
+                if name != "log_var" or plan.variational
+                else None
+            )
+            if isinstance(last, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.zeros_(last.weight)
 
 
 def _fans(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> tuple[int, int]:

@@ -27,6 +27,7 @@ from geoae_torch.architecture import (
     TransposedConv,
     Upsample,
 )
+from geoae_torch.axes import PrincipalAxes
 from geoae_torch.initialisation import initialise
 from geoae_torch.layers import Geometry
 from geoae_torch.products import Linear
@@ -127,6 +128,9 @@ class Autoencoder(nn.Module):
             heads = [Stage(step, plan, geometry, mirrored, device) for step in plan.heads]
             self.mean = heads[0]
             self.log_var = heads[1] if plan.variational else None
+        self.axes: PrincipalAxes | None = None
+        if plan.architecture.principal_axes:
+            self.axes = PrincipalAxes(plan.patch, plan.bands, plan.out_bands, plan.latent_dim, device)
         self.decoder = nn.ModuleList(
             Stage(step, plan, geometry, mirrored, device, activated=place != last)
             for place, step in enumerate(plan.decoder)
@@ -149,6 +153,8 @@ class Autoencoder(nn.Module):
         if not self.plan.heads:  # the code is the encoder's map
             return Code(layers.flatten(_mirror(x) if self.mirrored else x), None, tuple(indices))
         mean = self.mean(x)
+        if self.axes is not None:
+            mean = mean + self.axes.encode(images)
         return Code(mean, None if self.log_var is None else self.log_var(x), tuple(indices))
 
     def logits(self, z: Tensor, indices: Sequence[Tensor] = ()) -> Tensor:
@@ -181,6 +187,8 @@ class Autoencoder(nn.Module):
         left = list(indices)
         for stage in self.decoder:
             x = stage(x, left)
+        if self.axes is not None:
+            x = x + self.axes.decode(z)
         return _mirror(x) if self.mirrored else x
 
     def decode(self, z: Tensor, indices: Sequence[Tensor] = ()) -> Tensor:

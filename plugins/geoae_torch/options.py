@@ -39,7 +39,7 @@ class AutoencoderConfig(EncoderConfig):
     latent_dim: int | None = Field(  # type: ignore[assignment]
         None, ge=1, description="Length of the latent vector of a patch; the network's own by default."
     )
-    preset: str = Field("residual", description="Network; `geoae networks` lists them.")
+    preset: str = Field("principal", description="Network; `geoae networks` lists them.")
     network: Annotated[Architecture | None, BeforeValidator(_read_network)] = Field(
         None, description="A network of one's own instead: a YAML file, see `geoae networks NAME --yaml`."
     )
@@ -150,6 +150,8 @@ class DenoisingConfig(AutoencoderConfig):
 class SparseConfig(AutoencoderConfig):
     """Options of the sparse autoencoder."""
 
+    # Not the base's: fixed axes would keep the code from being sparse, or from changing less.
+    preset: str = Field("residual", description="Network; `geoae networks` lists them.")
     sparsity: Literal["l1", "kl"] = Field(
         "l1", description="Magnitude of the code, or divergence from an activity."
     )
@@ -160,6 +162,7 @@ class SparseConfig(AutoencoderConfig):
 class ContractiveConfig(AutoencoderConfig):
     """Options of the contractive autoencoder."""
 
+    preset: str = Field("residual", description="Network; `geoae networks` lists them.")
     contraction: float = Field(
         1e-4, ge=0, description="Multiplies the squared norm of the code's derivative by the image."
     )

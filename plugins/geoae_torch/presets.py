@@ -315,11 +315,24 @@ def _residual() -> Architecture:
     )
 
 
+def _principal() -> Architecture:
+    found = _residual()
+    described = {
+        "name": "principal",
+        "title": "Principal axes of the patches, and a residual network for what they miss",
+        "notes": "The axes are found before training, on patches of at most 3072 numbers, and not trained: "
+        "they are not counted. The layers are those of `residual`, and begin with nothing to add.",
+        "principal_axes": True,
+    }
+    return Architecture.model_validate({**found.with_output("linear").model_dump(mode="json"), **described})
+
+
 @lru_cache(maxsize=1)
 def _presets() -> dict[str, Architecture]:
     thesis = [_thesis(number, text=False) for number in range(1, 19)]
     texts = [_thesis(number, text=True) for number in range(1, 19)]
     others = [
+        _principal(),
         _residual(),
         _harwood(),
         _platos(),
@@ -329,7 +342,7 @@ def _presets() -> dict[str, Architecture]:
         _unpooled(),
         _dense(),
     ]
-    return {network.name: network for network in [others[0], *thesis, *others[1:], *texts]}
+    return {network.name: network for network in [*others[:2], *thesis, *others[2:], *texts]}
 
 
 def preset_names(*, readings: bool = False) -> tuple[str, ...]:
