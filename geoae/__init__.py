@@ -59,6 +59,7 @@ ORDER = (
     "repairs",
     "comparison",
     "collection",
+    "citations",
     "plots",
     "exports",
     "sweeps",
@@ -71,6 +72,7 @@ ORDER = (
 
 _PUBLIC = {
     "attach": "attachments",
+    "cite": "citations",
     "cluster": "clusters",
     "diff": "comparison",
     "encode": "encoding",

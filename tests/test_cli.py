@@ -110,6 +110,7 @@ ANSWERS = {
     ("plot", "map"): ["--clusters", "pca"],
     ("plot", "examples"): ["--clusters", "pca"],
     ("export", "patches"): ["patches.gpkg"],
+    ("cite",): [],
     ("export", "rasters"): ["maps", "--cube", "town/town.zarr"],
     ("export", "latents"): ["latents.parquet"],
     ("rm",): ["projections/pca_pca"],
@@ -302,6 +303,16 @@ def test_export_adds_to_a_geopackage(run, here):
     assert "2 other layers stay" in run("export", "x.gpkg", "--add").out
     assert run("export", "new.gpkg", "--add", "--quiet").code == 0, "one that is not there is made"
     assert "--add adds to it" in run("export", "x.gpkg").advice
+
+
+def test_cite_without_a_cube_names_geoae_alone(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = run("cite", "--bibtex")
+    assert (answer.code, answer.out.count("@")) == (0, 1)
+    assert "no cube here" in answer.err
+    assert run("cite", "--json").json["data"] is None
+    assert run("cite", "--cube", "nowhere.zarr").code == 3
+    assert run("cite", "--json", "--bibtex").code == 2
 
 
 def test_export_rasters_names_what_it_leaves_out(run, here):

@@ -184,6 +184,9 @@ def test_gdal_reads_colours_names_and_origin(cube: Cube, maps: Path, gdalinfo: s
     }
     text = found["metadata"][""]
     assert text["licence"] == cube.catalog.licence
+    assert text["citation"] == cube.catalog.citation
+    assert text["attribution"].startswith(f"Data: {cube.catalog.title}. M. Bosch, ")
+    assert text["TIFFTAG_COPYRIGHT"] == cube.catalog.licence
     assert text["cube_id"] == cube.cube_id
     assert json.loads(band["metadata"][""]["categories"])["2"] == classes[2].name
     assert found["metadata"]["IMAGE_STRUCTURE"]["LAYOUT"] == "COG"

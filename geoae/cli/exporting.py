@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from geoae.cli.options import CubeOption, Json, Overwrite, Quiet, emit, find_cube, note, size
+from geoae.cli.options import CubeOption, Json, Overwrite, Quiet, cubes_here, emit, find_cube, note, size
 from geoae.errors import UsageError
 
 __all__ = ["register"]
@@ -48,6 +48,7 @@ def register(app: typer.Typer) -> None:
     export.command()(rasters)
     export.command()(latents)
     app.add_typer(export, name="export")
+    app.command()(cite)
 
 
 def patches(
@@ -199,3 +200,23 @@ def latents(
     if report.left_out:
         text += f"; {report.left_out} patches have no vector"
     emit(vars(report), as_json=json, text=text)
+
+
+def cite(
+    cube: CubeOption = None,
+    bibtex: Annotated[bool, typer.Option("--bibtex", help="Print entries of BibTeX.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say whom to cite: the data set of a cube with its licence, geoae, and the encoders of its latents.
+
+    Without a cube, geoae alone.
+    """
+    from geoae.citations import cite as run  # put off
+
+    if bibtex and json:
+        raise UsageError("--bibtex and --json are two forms of one answer", hint="choose one")
+    found = run(find_cube(cube) if cube is not None or cubes_here() else None)
+    if found.data is None:
+        note("no cube here: geoae alone; --cube names one", quiet=quiet)
+    emit(found.document(), as_json=json, text=found.bibtex() if bibtex else found.text())

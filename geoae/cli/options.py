@@ -10,7 +10,18 @@ import typer
 
 from geoae.errors import UsageError
 
-__all__ = ["CubeArgument", "CubeOption", "Json", "Overwrite", "Quiet", "emit", "find_cube", "note", "size"]
+__all__ = [
+    "CubeArgument",
+    "CubeOption",
+    "Json",
+    "Overwrite",
+    "Quiet",
+    "cubes_here",
+    "emit",
+    "find_cube",
+    "note",
+    "size",
+]
 
 CubeOption = Annotated[
     str | None,
@@ -20,6 +31,15 @@ CubeArgument = Annotated[str | None, typer.Argument(help="Path or URL of the cub
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+def cubes_here() -> list[str]:
+    """Return the cubes in the working folder, incomplete ones too."""
+    here = Path()
+    return sorted(
+        {p.parent.name for p in here.glob("*/zarr.json") if "geoae_format" in p.read_text("utf-8", "replace")}
+        | {p.parent.parent.name.removesuffix(".work") for p in here.glob("*.work/ingest/plan.json")}
+    )
 
 
 def find_cube(named: str | None) -> str:
@@ -34,11 +54,7 @@ def find_cube(named: str | None) -> str:
     """
     if named is not None:
         return named
-    here = Path()
-    found = sorted(
-        {p.parent.name for p in here.glob("*/zarr.json") if "geoae_format" in p.read_text("utf-8", "replace")}
-        | {p.parent.parent.name.removesuffix(".work") for p in here.glob("*.work/ingest/plan.json")}
-    )
+    found = cubes_here()
     if not found:
         raise UsageError(
             "no cube in the working folder", hint="geoae ingest FOLDER makes one, --cube names one"

@@ -56,10 +56,6 @@ def check_prefix(prefix: str) -> None:
     Examples
     --------
     >>> check_prefix("spring_2026_")
-    >>> check_prefix("gpkg_")
-    Traceback (most recent call last):
-    ...
-    geoae.errors.UsageError: 'gpkg_' cannot begin the name of a layer (letters, digits and '_', ...
     """
     plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", prefix) is not None and len(prefix) <= _MAX_PREFIX
     if prefix and (not plain or prefix.lower().startswith(_RESERVED)):

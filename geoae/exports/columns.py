@@ -11,6 +11,7 @@ import pyarrow as pa
 import xarray as xr
 from affine import Affine
 
+from geoae.citations import encoders_of
 from geoae.cube import Cube, LayerInfo
 from geoae.exports.qml import cluster_categories
 from geoae.exports.selection import ExportLayers, Rows, choose_layers, choose_rows
@@ -245,8 +246,19 @@ def _metadata(cube: Cube, layers: ExportLayers) -> dict[str, str]:
         "title": catalog.title,
         "citation": catalog.citation,
         "licence": catalog.licence,
+        "attribution": _attribution(cube, layers),
         "layers": canonical_json(records),
     }
+
+
+def _attribution(cube: Cube, layers: ExportLayers) -> str:
+    """Say in one line what whoever shows the map has to name."""
+    catalog = cube.catalog
+    parts = [f"Data: {catalog.title or catalog.name}"]
+    parts += [text for text in (catalog.citation, catalog.licence and f"Licence: {catalog.licence}") if text]
+    makers = [str(one) for one in encoders_of(layers.all())]
+    parts.append(f"Made with geoae {version('geoae')}" + (f", encoder {', '.join(makers)}" if makers else ""))
+    return ". ".join(" ".join(part.split()).rstrip(".") for part in parts)
 
 
 def _warnings(layers: ExportLayers) -> tuple[str, ...]:

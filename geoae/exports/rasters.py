@@ -7,7 +7,6 @@ gaps. Patches that leave gaps are refused, since a raster would claim the ground
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from geoae.exports.columns import export_table
 from geoae.exports.maps import crs_title
 from geoae.exports.selection import choose_layers
 from geoae.exports.table import Category, ExportTable
+from geoae.exports.target import aside, sweep
 from geoae.grid import Grid
 
 __all__ = ["KINDS", "RasterFile", "RastersReport", "export_rasters", "patch_grid"]
@@ -355,7 +355,8 @@ def _write(
     warnings: list[str] = []
     try:
         folder.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".geoae-export-", dir=folder) as aside:
+        sweep(folder)
+        with aside(folder, folder) as temporary:
             for file, (scene, kind, raster) in rasters.items():
                 tags = {
                     **exported.metadata,
@@ -365,12 +366,12 @@ def _write(
                     "TIFFTAG_IMAGEDESCRIPTION": f"{raster.title}. {exported.description}",
                     "TIFFTAG_COPYRIGHT": exported.metadata.get("licence", ""),
                 }
-                warnings += write_cog(raster, Path(aside) / file.name, tags)
+                warnings += write_cog(raster, temporary / file.name, tags)
             for file in rasters:
                 # Names and colours of other classes are worse than none: they go first, and come last.
                 for one in side_files(file):
                     one.unlink(missing_ok=True)
-                new = Path(aside) / file.name
+                new = temporary / file.name
                 for one in (new, *side_files(new)):
                     if one.exists():
                         one.replace(folder / one.name)

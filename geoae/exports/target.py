@@ -16,7 +16,7 @@ from pathlib import Path
 
 from geoae.errors import InputError, IntegrityError, LockedError, StoreExistsError, UsageError
 
-__all__ = ["is_geopackage", "is_parquet", "replacing"]
+__all__ = ["aside", "is_geopackage", "is_parquet", "replacing", "sweep"]
 
 # Written by SQLite beside a database that a program has open for writing.
 _COMPANIONS = ("-wal", "-shm", "-journal")
@@ -160,10 +160,10 @@ def replacing(
             f"{target}: a {kind} ends in {suffix}", hint=f"name it {target.with_suffix(suffix).name}"
         )
     place = target.resolve()  # a link stays a link: what it leads to is replaced
-    _sweep(place.parent)  # even if it refuses: a run may have been killed when the target was there already
+    sweep(place.parent)  # even if it refuses: a run may have been killed when the target was there already
     _refuse(target, kind, is_kind, overwrite or add)
     _refuse_if_open(place)
-    with _aside(target, place.parent) as folder:
+    with aside(target, place.parent) as folder:
         path = folder / f"new{suffix}"
         copied = _state(place) if add and place.exists() else None
         if copied is not None:
@@ -192,7 +192,7 @@ def replacing(
 
 
 @contextmanager
-def _aside(target: Path, parent: Path) -> Iterator[Path]:
+def aside(target: Path, parent: Path) -> Iterator[Path]:
     """Make a folder for a file that is being written, locked as long as it is used, and remove it."""
     with _named(target):
         folder = tempfile.TemporaryDirectory(prefix=_ASIDE, dir=parent)
@@ -222,7 +222,7 @@ def _lock(folder: str) -> int | None:
     return None
 
 
-def _sweep(parent: Path) -> None:
+def sweep(parent: Path) -> None:
     """Remove the folders of exports that were killed: the lock of a folder ends with its process."""
     for folder in parent.glob(f"{_ASIDE}*"):
         with suppress(OSError):  # somebody else's, or gone: either way not in the way
