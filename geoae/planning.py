@@ -26,7 +26,7 @@ from geoae.store import ArraySpec
 
 __all__ = ["IngestPlan", "Selection", "plan_ingest", "settle_types"]
 
-_ALGORITHM = 1
+_ALGORITHM = 2
 """Raise it when equal plans would no longer give equal bytes: resuming across versions is refused."""
 
 _MIXED = 1.10

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from geoae.grid import Grid, Window
 from geoae.pixels import Pixels
-from geoae.warp import source_window, warp
+from geoae.warp import source_window, strip_width, warp
 
 UTM = "EPSG:32617"
 COARSE = Grid(UTM, Affine(2, 0, 434_000, 0, -2, 3_354_000), (30, 40))
@@ -309,6 +309,59 @@ def test_bilinear_is_scipys_with_pyprojs_coordinates(name):
     assert (
         np.abs(out.values - expected)[inside].max() < 0.02
     )  # of a range of 60 m; PROJ paths differ by 1e-4 pixels
+
+
+def places(shape):
+    """A picture whose two bands are the column and the row of each pixel's middle."""
+    rows, cols = np.indices(shape) + 0.5
+    return Pixels(np.stack([cols, rows]), np.ones(shape, bool))
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    st.sampled_from(["EPSG:32616", "EPSG:32618", "EPSG:4326", "EPSG:3857", "EPSG:2236", "EPSG:5070"]),
+    st.floats(1, 300),
+    st.floats(-60, 60),
+    st.sampled_from([(512, 512), (512, 100), (77, 512), (64, 33)]),
+)
+def test_places_between_two_crs_are_pyprojs(crs, size, angle, shape):
+    source = Grid(UTM, Affine(size, 0, 434_000, 0, -size, 3_354_000), (560, 600))
+    to = pyproj.Transformer.from_crs(UTM, crs, always_xy=True)
+    x, y = to.transform(*(source.transform @ (300, 280)))
+    metre = 1 / 111_000 if crs == "EPSG:4326" else 3.28 if crs == "EPSG:2236" else 1
+    target = Grid(
+        crs,
+        Affine.translation(x, y)
+        @ Affine.rotation(angle)
+        @ Affine.scale(0.9 * size * metre, -0.9 * size * metre)
+        @ Affine.translation(-shape[1] / 2, -shape[0] / 2),
+        shape,
+    )
+    out = whole(places(source.shape), source, target, "bilinear")
+    rows, cols = np.indices(shape) + 0.5
+    t = target.transform
+    back = pyproj.Transformer.from_crs(crs, UTM, always_xy=True)
+    x, y = back.transform(t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f)
+    s = ~source.transform
+    exact = np.stack([s.a * x + s.c, s.e * y + s.f])
+    inside = (exact > 1).all(0) & (exact[0] < 599) & (exact[1] < 559)
+    assert inside.mean() > 0.3
+    assert out.valid[inside].all()
+    # A thousandth of a pixel, and what GDAL's PROJ and pyproj's differ by.
+    assert np.abs(out.values - exact)[:, inside].max() < 1.5e-3
+
+
+def test_strips_are_as_wide_as_the_crs_allow():
+    block = Grid("EPSG:32616", Affine(0.5, 0, 0, 0, -0.5, 0), (512, 512))
+    near = overlapping("EPSG:32616", 0.5, (512, 512))
+    far = overlapping("EPSG:32616", 100, (512, 512))
+    source = Grid(UTM, COARSE.transform @ Affine.scale(50), (600, 600))
+    assert strip_width(block, Grid("EPSG:32616", Affine(3, 0, 9, 0, -3, 9), (80, 90))) == 512
+    assert strip_width(near, COARSE) == 512  # a quarter of a kilometre: a row is straight
+    assert strip_width(far, source) == 64
+    assert strip_width(far.sub(Window(0, 0, 512, 5)), source) == 5
+    nowhere = Grid("EPSG:4326", Affine(0.1, 0, 100, 0, -0.1, 91), (8, 20))
+    assert strip_width(nowhere, COARSE) == 8
 
 
 @settings(max_examples=60)
