@@ -481,8 +481,12 @@ def test_devices_that_are_none():
             device_of(name)
 
 
-def test_measures_are_those_of_numpy(patches):
+@pytest.mark.parametrize("count", [30, 2])  # fewer patches than units are measured in another way
+def test_measures_are_those_of_numpy(patches, count):
     network = network_of()
+    assert 2 < network.plan.latent_dim < 30
+    raw = patches.batch()
+    patches = ArrayPatches(raw.image[:count], raw.valid[:count])
     with torch.no_grad():
         network.log_var.body.bias += 0.5
     figures, curves = measure(network, ResidentFeed(patches, CPU), CPU)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from geoae.plots.figure import LINE, Page, text_width
 from geoae.plots.style import WIDTH, cluster_colors, style
@@ -44,7 +44,9 @@ class Panel:
     mark
         A vertical line, name and place: a knee.
     log_x, log_y
-        Whether axes are logarithmic.
+        Whether axes are logarithmic; a plain x axis counts.
+    ticks
+        Of the x axis.
     """
 
     x_label: str
@@ -102,6 +104,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
     axes.set_ylabel(panel.y_label)
     if panel.log_x:
         axes.set_xscale("log")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if panel.log_y:
         axes.set_yscale("log")
     else:

@@ -52,7 +52,11 @@ def measure(
     squared, known = torch.zeros_like(absolute), torch.zeros_like(absolute)
     total = torch.zeros(size, dtype=torch.float64, device=device)
     divergence = torch.zeros_like(total)
-    products = torch.zeros((size, size), dtype=torch.float64, device=device)
+    # Of fewer patches than units the codes are kept: their products with each other say the same as the
+    # units', which of a large map of codes are gigabytes.
+    few = len(feed) < size
+    codes: list[torch.Tensor] = []
+    products = torch.zeros((0 if few else size,) * 2, dtype=torch.float64, device=device)
     shift: torch.Tensor | None = None
     with torch.inference_mode():
         for patches in feed.batches(_BATCH):
@@ -71,11 +75,18 @@ def measure(
                 shift = z.mean(0)  # near the mean, so that the products lose nothing
             z = z - shift
             total += z.sum(0)
-            products += z.T @ z
+            if few:
+                codes.append(z)
+            else:
+                products += z.T @ z
             if code.log_var is not None:
                 divergence += kl_divergence(Code(code.mean, code.log_var)).double().sum(0)
     count = len(feed)
-    covariance = products / count - torch.outer(total / count, total / count)
+    if few:
+        centred = torch.cat(codes) - total / count
+        covariance = centred @ centred.T / count  # another shape, with the same trace and sum of squares
+    else:
+        covariance = products / count - torch.outer(total / count, total / count)
     figures = {
         "mae": float(absolute.sum() / known.sum().clamp(min=1)),
         "mse": float(squared.sum() / known.sum().clamp(min=1)),

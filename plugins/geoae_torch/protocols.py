@@ -47,7 +47,9 @@ def sweep_protocols() -> Mapping[str, Mapping[str, Any]]:
         "others": _protocol(
             f"The other documents' networks ({HARWOOD}, and others), as plain autoencoders of 64 numbers",
             [
-                *_trials(("residual", "harwood", "recurrent"), "conv-ae", {**_OURS, "latent_dim": 64}),
+                *_trials(("residual", "recurrent"), "conv-ae", {**_OURS, "latent_dim": 64}),
+                # Its code becomes an image without a layer between them.
+                *_trials(("harwood",), "conv-ae", {**_OURS, "latent_dim": 1024, "loss": "mse"}),
                 *_trials(("dense",), "dense-ae", {**_OURS, "latent_dim": 64}),
                 *_trials(
                     ("report-net1", "report-net2", "report-net3"),
