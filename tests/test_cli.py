@@ -301,6 +301,10 @@ def test_export_adds_to_a_geopackage(run, here):
     assert sorted(added["kept"]) == sorted(layer["name"] for layer in first["layers"])
     assert {layer["name"] for layer in added["layers"]} == {f"again_{name}" for name in added["kept"]}
     assert "2 other layers stay" in run("export", "x.gpkg", "--add").out
+    before = (here / "x.gpkg").read_bytes()
+    answer = run("export", "x.gpkg", "--add", "--dry-run")
+    assert answer.out.endswith("; 2 other layers stay; nothing was written\n")
+    assert (here / "x.gpkg").read_bytes() == before
     assert run("export", "new.gpkg", "--add", "--quiet").code == 0, "one that is not there is made"
     assert "--add adds to it" in run("export", "x.gpkg").advice
 

@@ -334,7 +334,7 @@ def test_a_dry_run_writes_nothing(cube: Cube, maps: Path, tmp_path: Path) -> Non
         Path(file.path).name for file in export_rasters(cube, tmp_path / "maps").files
     ]
     for file in report.files:
-        assert 0.3 < (maps / Path(file.path).name).stat().st_size / file.bytes < 1.1
+        assert 0.3 < (maps / Path(file.path).name).stat().st_size / file.n_bytes < 1.1
 
 
 def test_without_a_crs_there_is_nothing_to_write(cube: Cube, tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def patches(
         str, typer.Option(help="Begin the name of every layer of a GeoPackage with this.")
     ] = "",
     overwrite: Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -91,14 +92,17 @@ def patches(
         scenes=scene or (),
         split=split,
         overwrite=overwrite,
+        dry_run=dry_run,
         **only_geopackage,
     )
     for text in report.warnings:
         note(f"warning: {text}", quiet=quiet)
     layers = [vars(layer) for layer in report.layers]
     text = f"{report.path}: {report.patches} patches in " + ", ".join(x["name"] for x in layers)
+    text += f", at most about {size(report.n_bytes)}" if dry_run else f", {size(report.n_bytes)}"
     if report.kept:
         text += f"; {len(report.kept)} other layers stay"
+    text += "; nothing was written" if dry_run else ""
     emit({**vars(report), "layers": layers}, as_json=json, text=text)
 
 
@@ -142,7 +146,7 @@ def rasters(
         names = [name for name, why in report.left_out.items() if why == reason]
         listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
         note(f"{len(names)} scenes with {reason} left out: {listed}", quiet=quiet)
-    total = size(sum(file.bytes for file in report.files))
+    total = size(sum(file.n_bytes for file in report.files))
     scenes = len({file.scene for file in report.files})
     text = f"{report.path}: {len(report.files)} rasters of {scenes} scenes, "
     text += f"at most about {total}; nothing was written" if dry_run else total

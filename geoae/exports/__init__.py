@@ -5,19 +5,21 @@ own.
 """
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from geoae.cube import Cube
 from geoae.errors import UsageError
-from geoae.exports.additions import add_layers, check_prefix
+from geoae.exports.additions import add_layers, check_prefix, plan_addition
 from geoae.exports.columns import export_table
-from geoae.exports.geopackage import write_geopackage
-from geoae.exports.geoparquet import write_geoparquet
+from geoae.exports.geopackage import described, estimate_geopackage, layers_of, write_geopackage
+from geoae.exports.geoparquet import plan_geoparquet, write_geoparquet
 from geoae.exports.latents import LatentsReport, export_latents
 from geoae.exports.rasters import RasterFile, RastersReport, export_rasters
 from geoae.exports.table import ExportedLayer, ExportReport, ExportTable
-from geoae.exports.target import is_geopackage, is_parquet, replacing
+from geoae.exports.target import check_target, is_geopackage, is_parquet, replacing
 
 __all__ = [
     "ExportReport",
@@ -34,6 +36,9 @@ __all__ = [
 _Written = tuple[tuple[ExportedLayer, ...], tuple[str, ...], tuple[str, ...]]
 """What a writer returns: layers, warnings, layers that were there and stay."""
 
+_Planned = tuple[tuple[ExportedLayer, ...], tuple[str, ...], tuple[str, ...], int]
+"""What a dry run returns: the same, and about the most bytes of the file."""
+
 
 def export_geopackage(
     cube: str | os.PathLike[str] | Cube,
@@ -48,6 +53,7 @@ def export_geopackage(
     overwrite: bool = False,
     add: bool = False,
     prefix: str = "",
+    dry_run: bool = False,
 ) -> ExportReport:
     """Export patches as a GeoPackage that QGIS opens with colours, legend and column titles.
 
@@ -75,6 +81,8 @@ def export_geopackage(
         an earlier export of the same clusters of the same cube wrote under the same names are replaced.
     prefix
         Put before the name of every layer, so that several exports fit into one file.
+    dry_run
+        Say what would be written, and write nothing.
 
     Returns
     -------
@@ -102,6 +110,18 @@ def export_geopackage(
             return add_layers(exported, new, prefix=prefix, overwrite=overwrite, shown=Path(path))
         return (*write_geopackage(exported, new, prefix=prefix), ())
 
+    def plan(exported: ExportTable) -> _Planned:
+        target = Path(path)
+        if not (add and target.exists()):
+            layers, warnings = layers_of(exported, prefix)
+            return described(layers), tuple(warnings), (), estimate_geopackage(exported, layers)
+        # A copy here, too: the file itself is never opened beside another program.
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(shutil.copy(target, Path(folder) / "copy.gpkg"))
+            found = plan_addition(exported, copy, prefix=prefix, overwrite=overwrite, shown=target)
+        n_bytes = target.stat().st_size + estimate_geopackage(exported, found.layers)
+        return described(found.layers), found.warnings, found.kept, n_bytes
+
     return _export(
         cube,
         path,
@@ -115,11 +135,13 @@ def export_geopackage(
             split=split,
         ),
         write,
+        plan,
         suffix=".gpkg",
         kind="GeoPackage",
         is_kind=is_geopackage,
         overwrite=overwrite,
         add=add,
+        dry_run=dry_run,
     )
 
 
@@ -134,6 +156,7 @@ def export_geoparquet(
     scenes: Sequence[str] = (),
     split: str | None = None,
     overwrite: bool = False,
+    dry_run: bool = False,
 ) -> ExportReport:
     """Export patches as one GeoParquet file, for data frames and databases.
 
@@ -142,7 +165,7 @@ def export_geoparquet(
 
     Parameters
     ----------
-    cube, clusters, table, projection, cities, scenes, split, overwrite
+    cube, clusters, table, projection, cities, scenes, split, overwrite, dry_run
         As for `export_geopackage`.
     path
         The file, ``*.parquet``.
@@ -170,11 +193,18 @@ def export_geoparquet(
             split=split,
         ),
         lambda exported, new: (*write_geoparquet(exported, new), ()),
+        _plan_geoparquet,
         suffix=".parquet",
         kind="Parquet file",
         is_kind=is_parquet,
         overwrite=overwrite,
+        dry_run=dry_run,
     )
+
+
+def _plan_geoparquet(exported: ExportTable) -> _Planned:
+    layers, warnings, n_bytes = plan_geoparquet(exported)
+    return layers, warnings, (), n_bytes
 
 
 def _export(
@@ -182,18 +212,27 @@ def _export(
     path: str | os.PathLike[str],
     gather: Callable[[Cube], ExportTable],
     write: Callable[[ExportTable, Path], _Written],
+    plan: Callable[[ExportTable], _Planned],
     *,
     suffix: str,
     kind: str,
     is_kind: Callable[[Path], bool],
     overwrite: bool,
     add: bool = False,
+    dry_run: bool = False,
 ) -> ExportReport:
     target, handle = Path(path), Cube.open(cube)
     if handle.location.is_local and target.resolve().is_relative_to(handle.location.path.resolve()):
         raise UsageError(f"{target} lies in the cube", hint="name a file outside of it")
+    if dry_run:
+        check_target(target, suffix=suffix, kind=kind, is_kind=is_kind, overwrite=overwrite or add)
+        exported = gather(handle)
+        layers, warnings, kept, n_bytes = plan(exported)
+        warnings = (*exported.warnings, *warnings)
+        return ExportReport(str(target), len(exported), layers, warnings, kept, n_bytes, dry_run)
     with replacing(target, suffix=suffix, kind=kind, is_kind=is_kind, overwrite=overwrite, add=add) as new:
         # Gathered after the target was checked: a refusal should not cost the reading.
         exported = gather(handle)
         layers, warnings, kept = write(exported, new)
-    return ExportReport(str(target), len(exported), layers, (*exported.warnings, *warnings), kept)
+    warnings = (*exported.warnings, *warnings)
+    return ExportReport(str(target), len(exported), layers, warnings, kept, target.stat().st_size)

@@ -23,7 +23,7 @@ from geoae.errors import InputError, IntegrityError, StoreExistsError, UsageErro
 from geoae.exports.geopackage import Layer, check_layers, layers_of, style_rows, write_layers, write_styles
 from geoae.exports.table import ExportedLayer, ExportTable
 
-__all__ = ["add_layers", "check_prefix"]
+__all__ = ["add_layers", "check_prefix", "plan_addition"]
 
 _STYLES = "layer_styles"
 
@@ -37,7 +37,7 @@ _MAX_PREFIX = 40
 
 
 @dataclass(frozen=True)
-class _Content:
+class Content:
     """What a GeoPackage holds: rows of each layer, each layer's title, the names of all tables and views."""
 
     rows: Mapping[str, int]
@@ -64,6 +64,60 @@ def check_prefix(prefix: str) -> None:
             hint=f"letters, digits and '_', the first no digit, at most {_MAX_PREFIX}; "
             f"not {', '.join(_RESERVED)}",
         )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an addition does.
+
+    Parameters
+    ----------
+    layers
+        Layers to be written.
+    warnings
+        What cannot be done.
+    kept
+        Layers of the file that stay.
+    foreign
+        Layers of others that are replaced.
+    before
+        What the file holds.
+    """
+
+    layers: list[Layer]
+    warnings: tuple[str, ...]
+    kept: tuple[str, ...]
+    foreign: frozenset[str]
+    before: Content
+
+
+def plan_addition(table: ExportTable, path: Path, *, prefix: str, overwrite: bool, shown: Path) -> Plan:
+    """Decide what an addition does, and change nothing.
+
+    Parameters
+    ----------
+    table, path, prefix, overwrite, shown
+        As for `add_layers`.
+
+    Raises
+    ------
+    StoreExistsError, InputError
+        As for `add_layers`.
+    """
+    with _sqlite(path, shown) as connection:
+        before = _content(connection)
+    layers, warnings = layers_of(table, prefix)
+    _refuse_names(layers, before, shown)
+    replaced = {layer.name for layer in layers if layer.name in before.rows}
+    foreign = frozenset(name for name in replaced if not _ours(path, name, table.metadata))
+    if foreign and not overwrite:
+        raise StoreExistsError(
+            f"{shown} has a layer {min(foreign)} that was not exported from these clusters of this cube",
+            hint="--prefix gives ours another name, --overwrite replaces it",
+        )
+    kept = tuple(name for name in before.rows if name not in replaced and name != _STYLES)
+    layers = _entitled(layers, {title for name, title in before.titles.items() if name not in replaced})
+    return Plan(layers, tuple(warnings), kept, foreign, before)
 
 
 def add_layers(
@@ -103,24 +157,13 @@ def add_layers(
     IntegrityError
         If the file does not read back as it was written, or another layer is not whole.
     """
-    with _sqlite(path, shown) as connection:
-        before = _content(connection)
-    layers, warnings = layers_of(table, prefix)
-    _refuse_names(layers, before, shown)
-    replaced = {layer.name for layer in layers if layer.name in before.rows}
-    foreign = {name for name in replaced if not _ours(path, name, table.metadata)}
-    if foreign and not overwrite:
-        raise StoreExistsError(
-            f"{shown} has a layer {min(foreign)} that was not exported from these clusters of this cube",
-            hint="--prefix gives ours another name, --overwrite replaces it",
-        )
-    kept = [name for name in before.rows if name not in replaced and name != _STYLES]
-    layers = _entitled(layers, {title for name, title in before.titles.items() if name not in replaced})
+    plan = plan_addition(table, path, prefix=prefix, overwrite=overwrite, shown=shown)
+    layers, warnings, kept, before = plan.layers, list(plan.warnings), plan.kept, plan.before
     write_layers(table, layers, path)
     styles = style_rows(table, layers)
     if _STYLES in before.names:
         with _sqlite(path, shown) as connection:
-            warnings += _merge_styles(connection, styles, foreign, shown)
+            warnings += _merge_styles(connection, styles, plan.foreign, shown)
     else:
         write_styles(styles, path)
     written, lost = check_layers(layers, path)
@@ -132,7 +175,7 @@ def add_layers(
                 f"{shown}: layer {name} would have lost rows; nothing was changed",
                 hint="export to another file",
             )
-    return written, (*warnings, *lost), tuple(kept)
+    return written, (*warnings, *lost), kept
 
 
 @contextmanager
@@ -146,7 +189,7 @@ def _sqlite(path: Path, shown: Path) -> Iterator[sqlite3.Connection]:
         raise InputError(f"{shown}: SQLite cannot read or write it: {error}") from error
 
 
-def _content(connection: sqlite3.Connection) -> _Content:
+def _content(connection: sqlite3.Connection) -> Content:
     """Read what a GeoPackage holds.
 
     Raises
@@ -167,10 +210,10 @@ def _content(connection: sqlite3.Connection) -> _Content:
     for name in titles:
         quoted = name.replace('"', '""')
         (rows[name],) = connection.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()
-    return _Content(rows, titles, names)
+    return Content(rows, titles, names)
 
 
-def _refuse_names(layers: Sequence[Layer], before: _Content, shown: Path) -> None:
+def _refuse_names(layers: Sequence[Layer], before: Content, shown: Path) -> None:
     """Raise if a name is taken by something that no option replaces."""
     taken = {name.lower() for name in before.names - before.rows.keys()}
     # GDAL knows layers by their exact name, SQLite tables by any case.
@@ -220,7 +263,7 @@ def _entitled(layers: Sequence[Layer], taken: set[str]) -> list[Layer]:
 
 
 def _merge_styles(
-    connection: sqlite3.Connection, styles: Mapping[str, list[object]], foreign: set[str], shown: Path
+    connection: sqlite3.Connection, styles: Mapping[str, list[object]], foreign: frozenset[str], shown: Path
 ) -> list[str]:
     """Put our styles among those that are there; return warnings.
 

@@ -41,6 +41,8 @@ from geoae.grid import crs_equal
 __all__ = [
     "Layer",
     "check_layers",
+    "described",
+    "estimate_geopackage",
     "layers_of",
     "style_rows",
     "write_geopackage",
@@ -110,6 +112,28 @@ def layers_of(table: ExportTable, prefix: str = "") -> tuple[list[Layer], list[s
     patches, warnings = map_layers(table)
     layers: list[Layer] = [*patches, *table.tiles]
     return [replace(layer, name=prefix + layer.name) for layer in layers], warnings
+
+
+def described(layers: Sequence[Layer]) -> tuple[ExportedLayer, ...]:
+    """Return name, CRS and number of polygons of some layers, written or not."""
+    return tuple(
+        ExportedLayer(
+            layer.name,
+            None if layer.crs is None else crs_title(layer.crs),
+            len(layer.rows) if isinstance(layer, MapLayer) else len(layer.geometry),
+        )
+        for layer in layers
+    )
+
+
+def estimate_geopackage(table: ExportTable, layers: Sequence[Layer]) -> int:
+    """Return about how many bytes a GeoPackage of some layers has."""
+    texts = sum(map(len, table.metadata.values())) + len(table.description)
+    row: float = sum(column.values.nbytes for column in table.columns) / len(table)
+    features = sum(layer.features for layer in described(layers))
+    # Measured: tables of the format itself; styles, titles and an index for each layer; a polygon beside
+    # its columns, with its place in the index.
+    return round(130_000 + len(layers) * (25_000 + texts) + features * (row + 200))
 
 
 def write_layers(table: ExportTable, layers: Sequence[Layer], path: Path) -> None:
@@ -275,9 +299,9 @@ def check_layers(layers: Sequence[Layer], path: Path) -> tuple[tuple[ExportedLay
     IntegrityError
         If the file does not read back as it was written.
     """
-    written = []
-    for layer in layers:
-        number = len(layer.rows) if isinstance(layer, MapLayer) else len(layer.geometry)
+    expected = described(layers)
+    for layer in expected:
+        number = layer.features
         try:
             info = pyogrio.read_info(path, layer=layer.name, force_feature_count=True)
         except pyogrio.errors.DataSourceError as error:
@@ -287,9 +311,7 @@ def check_layers(layers: Sequence[Layer], path: Path) -> tuple[tuple[ExportedLay
                 f"{path.name}: layer {layer.name} holds {info['features']} of {number} polygons",
                 hint="is the disk full?",
             )
-        crs = None if layer.crs is None else crs_title(layer.crs)
-        written.append(ExportedLayer(layer.name, crs, number))
-    return tuple(written), _lost_crs(layers, path)
+    return expected, _lost_crs(layers, path)
 
 
 def _lost_crs(layers: Sequence[Layer], path: Path) -> tuple[str, ...]:

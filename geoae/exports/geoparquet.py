@@ -18,7 +18,7 @@ import pyproj
 
 from geoae.errors import InputError
 from geoae.exports.footprints import Corners, pixel_corners, wkb_polygons
-from geoae.exports.maps import map_layers
+from geoae.exports.maps import MapLayer, map_layers
 from geoae.exports.table import ExportedLayer, ExportTable
 
 __all__ = ["LateColumn", "write_geoparquet"]
@@ -47,6 +47,25 @@ class LateColumn:
     kind: pa.DataType
     title: str
     read: Callable[[slice], pa.Array]
+
+
+def plan_geoparquet(table: ExportTable) -> tuple[tuple[ExportedLayer, ...], tuple[str, ...], int]:
+    """Return what `write_geoparquet` would return, and about the most bytes that the file takes."""
+    layers, warnings = map_layers(table)
+    globe = next((layer for layer in layers if layer.name == "overview"), None)
+    described = _described(globe, len(table))
+    rows = sum(column.values.nbytes for column in table.columns)
+    texts = sum(map(len, table.metadata.values())) + len(table.description)
+    polygon = 93 + 8  # well-known binary and its offset
+    return described, tuple(warnings), 10_000 + texts + rows + polygon * len(table) * len(described)
+
+
+def _described(globe: MapLayer | None, number: int) -> tuple[ExportedLayer, ...]:
+    """Return the geometry columns of a table of so many patches."""
+    if globe is None:
+        return (ExportedLayer("geometry", None, number),)
+    placed = ExportedLayer("geometry", "EPSG:4326", len(globe.rows))
+    return (placed, ExportedLayer("pixel_geometry", None, number)) if len(globe.rows) < number else (placed,)
 
 
 def write_geoparquet(
@@ -79,20 +98,16 @@ def write_geoparquet(
     globe = next((layer for layer in layers if layer.name == "overview"), None)
     columns = [(column.name, column.values) for column in table.columns]
     geometry: dict[str, dict[str, object]] = {}
-    written: list[ExportedLayer] = []
     pixels = pixel_corners(table.y_start, table.x_start, table.patch)
     if globe is None:
         columns.append(("geometry", wkb_polygons(pixels)))
         geometry["geometry"] = _describe(pixels, None)
-        written.append(ExportedLayer("geometry", None, len(table)))
     else:
         columns.append(("geometry", _spread(wkb_polygons(globe.corners), globe.rows, len(table))))
         geometry["geometry"] = _describe(globe.corners, "EPSG:4326")
-        written.append(ExportedLayer("geometry", "EPSG:4326", len(globe.rows)))
         if len(globe.rows) < len(table):
             columns.append(("pixel_geometry", wkb_polygons(pixels)))
             geometry["pixel_geometry"] = _describe(pixels, None)
-            written.append(ExportedLayer("pixel_geometry", None, len(table)))
     titles = {column.name: column.title for column in table.columns}
     fields = [
         pa.field(name, values.type, metadata={"title": titles[name]} if name in titles else None)
@@ -117,7 +132,7 @@ def write_geoparquet(
                 writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=group)
     except OSError as error:
         raise InputError(f"{path.name} could not be written: {error.strerror or error}") from error
-    return tuple(written), tuple(warnings)
+    return _described(globe, len(table)), tuple(warnings)
 
 
 def _spread(values: pa.Array, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]", length: int) -> pa.Array:

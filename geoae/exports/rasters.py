@@ -52,7 +52,7 @@ class RasterFile:
         ``EPSG:n`` or the CRS's name.
     shape
         Bands, rows, columns.
-    bytes
+    n_bytes
         Size of the file; of its pixels and texts after a dry run.
     """
 
@@ -61,7 +61,7 @@ class RasterFile:
     kind: str
     crs: str
     shape: tuple[int, int, int]
-    bytes: int
+    n_bytes: int
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,10 @@ class ExportReport:
         One line each: stale layers, scenes that could not be placed on the globe.
     kept
         Layers of others that were in the file and stay.
+    n_bytes
+        Size of the file; after a dry run about the most that it would have.
+    dry_run
+        Whether nothing was written.
     """
 
     path: str
@@ -191,3 +195,5 @@ class ExportReport:
     layers: tuple[ExportedLayer, ...]
     warnings: tuple[str, ...]
     kept: tuple[str, ...] = ()
+    n_bytes: int = 0
+    dry_run: bool = False

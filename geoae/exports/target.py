@@ -16,7 +16,7 @@ from pathlib import Path
 
 from geoae.errors import InputError, IntegrityError, LockedError, StoreExistsError, UsageError
 
-__all__ = ["aside", "is_geopackage", "is_parquet", "replacing", "sweep"]
+__all__ = ["aside", "check_target", "is_geopackage", "is_parquet", "replacing", "sweep"]
 
 # Written by SQLite beside a database that a program has open for writing.
 _COMPANIONS = ("-wal", "-shm", "-journal")
@@ -96,6 +96,28 @@ def _refuse_if_open(target: Path) -> None:
         )
 
 
+def _check_suffix(target: Path, suffix: str, kind: str) -> None:
+    if target.suffix.lower() != suffix:
+        raise UsageError(
+            f"{target}: a {kind} ends in {suffix}", hint=f"name it {target.with_suffix(suffix).name}"
+        )
+
+
+def check_target(
+    target: Path, *, suffix: str, kind: str, is_kind: Callable[[Path], bool], overwrite: bool
+) -> None:
+    """Refuse what `replacing` would refuse, and change nothing.
+
+    Raises
+    ------
+    UsageError, StoreExistsError, InputError, LockedError
+        As there.
+    """
+    _check_suffix(target, suffix, kind)
+    _refuse(target, kind, is_kind, overwrite)
+    _refuse_if_open(target.resolve())
+
+
 def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -155,10 +177,7 @@ def replacing(
     IntegrityError
         If the new file has not been closed.
     """
-    if target.suffix.lower() != suffix:
-        raise UsageError(
-            f"{target}: a {kind} ends in {suffix}", hint=f"name it {target.with_suffix(suffix).name}"
-        )
+    _check_suffix(target, suffix, kind)
     place = target.resolve()  # a link stays a link: what it leads to is replaced
     sweep(place.parent)  # even if it refuses: a run may have been killed when the target was there already
     _refuse(target, kind, is_kind, overwrite or add)
