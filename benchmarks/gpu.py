@@ -59,10 +59,10 @@ class Repeated:
             yield PatchBatch(rows, image, valid)
 
 
-def network_of(name: str, latent: int, bands: int, device: torch.device) -> Autoencoder:
+def network_of(name: str, latent: int, bands: int, device: torch.device, seed: int = 0) -> Autoencoder:
     """Build a variational network."""
     sizes = plan(load_architecture(name), patch=PATCH, bands=bands, latent_dim=latent, variational=True)
-    return build(sizes, seed=0, device=device)
+    return build(sizes, seed=seed, device=device)
 
 
 def bare(network: Any, images: torch.Tensor, batch: int, steps: int, *, half: bool) -> float:

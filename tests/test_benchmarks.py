@@ -76,6 +76,7 @@ def test_all_figures_make_one_table(
     assert [side["patches"] for side in notes("ingest-full")] == [32, 8]
     assert notes("info")[0]["imports"] == 0
     assert {side["patches"] for side in notes("batches")} == {16}
+    assert {side["patches"] for side in notes("encode")} == {16}
     ours, peer = notes("pca")
     assert ours["explained_variance_ratio"] == pytest.approx(peer["explained_variance_ratio"], abs=1e-3)
     assert notes("export")[0]["features"] == notes("export")[1]["features"] == 600

@@ -9,7 +9,17 @@ from benchmarks.measure import Measured, Setting, Work
 
 __all__ = ["Figure", "find_figure", "load_figures"]
 
-MODULES = ("ingestion", "batches", "components", "summaries", "clusters", "export", "startup", "full")
+MODULES = (
+    "ingestion",
+    "batches",
+    "encoding",
+    "components",
+    "summaries",
+    "clusters",
+    "export",
+    "startup",
+    "full",
+)
 
 
 @dataclass(frozen=True)
