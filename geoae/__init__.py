@@ -34,6 +34,7 @@ ORDER = (
     "planning",
     "drafts",
     "checks",
+    "journal",
     "shards",
     "tables",
     "cube",

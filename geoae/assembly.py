@@ -16,11 +16,12 @@ from dask.delayed import delayed
 from dask.threaded import get as in_threads
 
 from geoae.commits import layer_members
-from geoae.errors import GeoaeError, IncompleteError, IntegrityError, UsageError
+from geoae.errors import GeoaeError, IncompleteError, UsageError
+from geoae.journal import noted
 from geoae.location import Location
 from geoae.patches import plan_runs
 from geoae.planning import IngestPlan
-from geoae.shards import ShardTask, journal_name, run_task
+from geoae.shards import ShardTask, run_task
 from geoae.store import (
     METADATA,
     array_digest,
@@ -107,7 +108,7 @@ def assemble(
             break
         _compute(tasks, plan, workers, scheduler, progress)
         for shard in todo:
-            entry = journal.get_json(journal_name(shard))
+            entry = noted(journal, shard)
             if entry is None:
                 raise IncompleteError(
                     f"shard {shard} of {cube} was not written", hint="run the command again"
@@ -126,10 +127,7 @@ def _read_journal(
     """
     entries: dict[int, dict[str, Any]] = {}
     for shard in range(plan.n_shards):
-        try:
-            entry = journal.get_json(journal_name(shard))
-        except IntegrityError:  # a power cut may leave an empty file
-            entry = None
+        entry = noted(journal, shard)  # a power cut may leave an empty file, which is none
         if (
             entry is not None
             and (skip_bad or not entry["failures"])

@@ -20,7 +20,7 @@ from geoae.errors import IncompleteError, IntegrityError, NotACubeError, UsageEr
 from geoae.grid import Grid
 from geoae.location import Location, work_folder
 from geoae.provenance import Record
-from geoae.store import METADATA, METADATA_DIGEST, metadata_digest, open_array, read_group
+from geoae.store import METADATA_DIGEST, metadata_digest, open_array, read_group
 
 if TYPE_CHECKING:
     # put off: `geoae info` needs neither, and they take longer to import than it takes to answer
@@ -176,9 +176,10 @@ class Cube:
 
     def array(self, name: str) -> "zarr.Array[Any]":
         """Open an array of the root, or of a layer by its path."""
-        if not (self.location / name).exists(METADATA):
-            raise IntegrityError(f"{self.location}/{name} is missing", hint="run `geoae verify`")
-        return open_array(self.location / name)
+        try:
+            return open_array(self.location / name)
+        except FileNotFoundError:  # also where another run removes it at this moment
+            raise IntegrityError(f"{self.location}/{name} is missing", hint="run `geoae verify`") from None
 
     def values(self, name: str) -> np.ndarray[Any, Any]:
         """Read all values of one of the root's arrays; strings as objects."""

@@ -17,6 +17,7 @@ from geoae import schema
 from geoae.commits import publish, swap, withdraw
 from geoae.cube import Cube, LayerInfo
 from geoae.errors import IntegrityError, StoreExistsError
+from geoae.journal import note, noted
 from geoae.location import Location, work_folder
 from geoae.provenance import Record, digest_of
 from geoae.store import (
@@ -126,7 +127,10 @@ class LayerWriter(AbstractContextManager["LayerWriter"]):
         self._replaces = document is not None
         self._place = self._state / "next" if self._replaces else self._root / self._path
         self._journal = self._state / "journal"
-        begun = self._state.get_json("begun.json")
+        try:
+            begun = self._state.get_json("begun.json")
+        except IntegrityError:
+            begun = None  # nobody knows what lies there; it is made again
         if begun != {"work": self._key}:
             self._state.remove()
             self._place.remove()
@@ -146,7 +150,7 @@ class LayerWriter(AbstractContextManager["LayerWriter"]):
         """Return the shards that an earlier run wrote and whose files are still what it wrote."""
         done = set()
         for shard in range(self.n_shards):
-            entry = self._journal.get_json(f"{shard:06d}.json")
+            entry = noted(self._journal, shard)
             if entry is not None and all(
                 (self._place / name).sha256(key) == digest for name, (key, digest, _) in entry.items()
             ):
@@ -167,7 +171,7 @@ class LayerWriter(AbstractContextManager["LayerWriter"]):
         for name, array in self._arrays.items():
             digest, size = write_shard(self._place / name, array, shard, values[name])
             entry[name] = [shard_key(shard, array.ndim), digest, size]
-        self._journal.put_json(f"{shard:06d}.json", entry)
+        note(self._journal, shard, entry)
 
     def read(self, name: str) -> npt.NDArray[Any]:
         """Read back all of a sharded array before it is committed."""
@@ -204,7 +208,7 @@ class LayerWriter(AbstractContextManager["LayerWriter"]):
             known: dict[str, str] = {}
             sizes: dict[str, int] = {}
             for shard in range(spec.n_shards):
-                entry = self._journal.get_json(f"{shard:06d}.json") or {}
+                entry = noted(self._journal, shard) or {}
                 if name in entry:
                     key, known[key], sizes[key] = entry[name][0], entry[name][1], entry[name][2]
             problems = check_shards(self._place / name, spec, sizes)

@@ -18,6 +18,7 @@ from geoae.commits import consolidate_root
 from geoae.cube import Cube, LayerInfo
 from geoae.encoding import encode
 from geoae.errors import GeoaeError, IntegrityError, UsageError
+from geoae.journal import planned
 from geoae.location import work_folder
 from geoae.models import models_folder, read_spec
 from geoae.planning import IngestPlan, Selection, plan_ingest
@@ -198,7 +199,7 @@ def _plan_again(cube: Cube, folder: str | Path) -> IngestPlan:
 
 def _scenes_of(cube: Cube) -> tuple[str, ...]:
     """Return the scenes of a cube; from its plan, since the table may be what is damaged."""
-    begun = work_folder(cube.location).get_json("ingest/plan.json")
+    begun = planned(work_folder(cube.location) / "ingest")
     if begun is not None and begun["digest"] == cube.attrs["geoae_plan"]:
         return tuple(scene["key"] for scene in begun["plan"]["scenes"])
     try:
@@ -217,7 +218,7 @@ def _repair_pixels(
         raise UsageError("pixels are damaged", hint="geoae repair --source FOLDER reads them again")
     plan = _plan_again(cube, folder)
     root, work = cube.location, work_folder(cube.location)
-    begun = work.get_json("ingest/plan.json")
+    begun = planned(work / "ingest")
     if begun is None or begun["digest"] != plan.digest:
         # Without a journal of this plan every shard is made again; the layers stay where they are.
         (work / "ingest").remove()
@@ -264,7 +265,14 @@ def _make_again(cube: Cube, info: LayerInfo) -> None:
         project(cube, latents=source, name=name, overwrite=True, **chosen)
     elif info.record.made_by == "encode":
         model = _model_of(cube, options["model"])
-        encode(cube, model=model, name=name, min_valid=options["min_valid"], overwrite=True)
+        encode(
+            cube,
+            model=model,
+            name=name,
+            min_valid=options["min_valid"],
+            reconstructions=options.get("reconstructions", False),
+            overwrite=True,
+        )
     elif info.record.made_by == "attach":
         raise UsageError(
             f"it needs the file that it was attached from, {options['file']} ({options['sha256'][:19]})",

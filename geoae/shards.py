@@ -19,12 +19,13 @@ from geoae.align import SceneReader, Scratch
 from geoae.catalog import Catalog
 from geoae.errors import SceneError
 from geoae.grid import Window
+from geoae.journal import note
 from geoae.location import Location
 from geoae.patches import PatchPlan
 from geoae.scene import SceneHeader
 from geoae.store import open_array, shard_key, write_shard
 
-__all__ = ["ShardTask", "journal_name", "run_task"]
+__all__ = ["ShardTask", "run_task"]
 
 _OPEN_SCENES = 2
 """Scenes kept open in a task: patches come in scene order, so the last one is enough; one to spare."""
@@ -79,11 +80,6 @@ class _Strip:
     window: Window
 
 
-def journal_name(shard: int) -> str:
-    """Name the journal file of a shard."""
-    return f"{shard:06d}.json"
-
-
 def run_task(
     task: ShardTask,
     stop: threading.Event | None = None,
@@ -119,7 +115,7 @@ def run_task(
                 break
             entry = writer.make(shard)
             # Not before the disk has it: nor does a shard wait, and both are compared when work is resumed.
-            journal.put_json(journal_name(shard), entry, durable=False)
+            note(journal, shard, entry, durable=False)
             done.append(shard)
             if progress is not None:
                 progress(entry["patches"])

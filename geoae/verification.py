@@ -9,6 +9,7 @@ from geoae import schema
 from geoae.commits import layer_members
 from geoae.cube import Cube
 from geoae.errors import GeoaeError, IntegrityError, NotACubeError, UsageError
+from geoae.journal import PLAN, journal_name, noted, planned
 from geoae.location import Location, is_partial, work_folder
 from geoae.models import list_models, models_folder, read_spec, unfinished_models
 from geoae.provenance import digest_of
@@ -37,14 +38,15 @@ class Finding:
     kind
         ``damaged``: bytes are missing or differ; ``foreign``: a file that geoae did not write;
         ``stale``: a layer whose inputs have changed; ``unfinished``: work that was begun and never
-        committed. The first two are failures, the others are remarks.
+        committed; ``journal``: what the ingest noted beside the cube was changed, which `repair` would
+        have used. The first two are failures, the others are remarks.
     what
         Where and what.
     hint
         What mends it.
     """
 
-    kind: Literal["damaged", "foreign", "stale", "unfinished"]
+    kind: Literal["damaged", "foreign", "stale", "unfinished", "journal"]
     what: str
     hint: str
 
@@ -142,6 +144,7 @@ def verify(
         if i.stale
     ]
     findings += _unfinished(root)
+    findings += _check_journal(cube)
     models = list_models(cube)
     findings += _check_models(cube, models)
     return VerifyReport(
@@ -237,6 +240,23 @@ def _check_layer(place: Location, path: str, document: dict[str, Any], hint: str
     return []
 
 
+def _check_journal(cube: Cube) -> list[Finding]:
+    """Compare the plan and the journal of the ingest with their digests; who deleted them wants none."""
+    work = work_folder(cube.location) / "ingest"
+    hint = f"remove {work}: nothing but `geoae repair` reads it, which then reads all pixels again"
+    changed = []
+    plan = planned(work)
+    if work.exists(PLAN) and (plan is None or plan["digest"] != cube.attrs["geoae_plan"]):
+        changed.append(PLAN)
+    journal = work / "journal"
+    for name in journal.names():
+        digits = name.removesuffix(".json")
+        entry = noted(journal, int(digits)) if digits.isdecimal() else None
+        if not is_partial(name) and (entry is None or journal_name(entry["shard"]) != name):
+            changed.append(f"journal/{name}")
+    return [Finding("journal", f"{name} of {work} was changed", hint) for name in changed]
+
+
 def _check_models(cube: Cube, names: tuple[str, ...]) -> list[Finding]:
     """Compare the models beside a cube with their manifests."""
     findings = []
@@ -245,6 +265,10 @@ def _check_models(cube: Cube, names: tuple[str, ...]) -> list[Finding]:
             read_spec(models_folder(cube) / name)
         except GeoaeError as error:
             findings.append(Finding("damaged", error.message, error.hint or "fit it again with --overwrite"))
+    for folder in sorted(models_folder(cube).glob("[!.]*/")):
+        if folder.name not in names and any(folder.iterdir()):
+            lost = f"model {folder.name}: its model.json is missing"
+            findings.append(Finding("damaged", lost, "fit it again with --overwrite"))
     findings += [
         Finding("unfinished", f"model {name} was begun and not finished", "run its command again")
         for name in unfinished_models(cube)

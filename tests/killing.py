@@ -109,7 +109,17 @@ def _fork(job: Job) -> Outcome:
         _watch(job, counter)
         from geoae.cli import main
 
-        main(list(job.arguments))
+        code = 1
+        try:
+            main(list(job.arguments))
+        except SystemExit as end:
+            code = int(end.code or 0)
+            if job.how != "SIGKILL":
+                raise  # how a command ends that was interrupted is looked at, too
+        finally:
+            if job.how == "SIGKILL":
+                sys.stdout.flush()
+                os._exit(code)  # to end a fork of a process full of threads the usual way takes a second
     if job.delay:
         ended = os.pidfd_open(child)
         if not select.select([ended], [], [], job.delay)[0]:

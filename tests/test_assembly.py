@@ -15,9 +15,9 @@ from cube_scenes import SMALL, scene_pixels, tree, write_scene, write_tif
 from geoae import assembly, shards
 from geoae.assembly import assemble
 from geoae.errors import GeoaeError, IncompleteError, SceneError, UsageError
+from geoae.journal import journal_name, noted
 from geoae.location import Location
 from geoae.planning import plan_ingest
-from geoae.shards import journal_name
 from geoae.store import METADATA, read_group
 from geoae.testing.quirks import garbage_block_tif
 
@@ -152,7 +152,7 @@ def test_the_reason_of_a_failure_does_not_depend_on_who_noticed_first(
         patched.setattr(assembly, "_compute", only_last)
         with pytest.raises(Killed):
             make(plan, tmp_path, skip_bad=True)
-    entry = json.loads((tmp_path / "work" / "journal" / journal_name(7)).read_text())
+    entry = noted(Location.of(tmp_path / "work" / "journal"), 7)
     assert list(entry["failures"]) == ["1"]
     make(plan, tmp_path, skip_bad=True)
     assert tree(tmp_path / "cube.zarr") == right["bad"][0]
@@ -256,6 +256,19 @@ def test_a_journal_entry_that_a_power_cut_spoiled_is_made_again(right, good, tmp
     make(plan, tmp_path)
     (tmp_path / "cube.zarr" / METADATA).unlink()
     (tmp_path / "work/journal" / journal_name(1)).write_bytes(content)
+    assert make(plan, tmp_path) == plan.n_shards - 1
+    assert tree(tmp_path / "cube.zarr") == right["good"][0]
+
+
+def test_a_count_that_changed_in_the_journal_never_reaches_the_cube(right, good, tmp_path):
+    """The files of the shard are whole; what the journal says of their valid pixels is not."""
+    plan = plan_of(good)
+    make(plan, tmp_path)
+    (tmp_path / "cube.zarr" / METADATA).unlink()
+    path = tmp_path / "work/journal" / journal_name(1)
+    document = json.loads(path.read_text())
+    next(iter(document["entry"]["valid"].values()))[0] ^= 1
+    path.write_text(json.dumps(document, indent=1, sort_keys=True))
     assert make(plan, tmp_path) == plan.n_shards - 1
     assert tree(tmp_path / "cube.zarr") == right["good"][0]
 

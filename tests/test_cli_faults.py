@@ -1,5 +1,6 @@
 """The command line when things go wrong: one line, the right exit code, nothing half-made."""
 
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from fake_encoders import lay
 from geoae.cube import Cube
 from geoae.errors import IncompleteError, NotACubeError
 from geoae.location import Location, work_folder
+from geoae.store import METADATA, METADATA_DIGEST, metadata_digest
 from geoae.verification import verify
 
 
@@ -356,3 +358,30 @@ def test_an_interrupted_encode_goes_on(number, run, here, tmp_path_factory):
     assert finish(spawn(*command, folder=here)).code == 0
     for name in ("us3d.zarr", "us3d.zarr.models"):
         assert tree(here / name) == tree(whole / name)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info"],
+        ["ls"],
+        ["verify"],
+        ["repair"],
+        ["summarize"],
+        ["encode", "--plugin", "pca"],
+        ["rm", "clusters/a"],
+    ],
+    ids=" ".join,
+)
+def test_a_cube_of_a_newer_format_is_one_line_and_stays_as_it_is(run, cube_copy, arguments):
+    """As its geoae wrote it: signed, so that nobody takes it for damage."""
+    document = json.loads((cube_copy / METADATA).read_text())
+    document["attributes"]["geoae_format"] += 1
+    document["attributes"][METADATA_DIGEST] = metadata_digest(document["attributes"])
+    (cube_copy / METADATA).write_text(json.dumps(document))
+    before = tree(cube_copy)
+    answer = run(*arguments, "--cube", cube_copy)
+    assert answer.code == 3
+    assert answer.error.endswith("us3d.zarr has format 2, this geoae reads up to 1")
+    assert answer.advice == "update geoae"
+    assert tree(cube_copy) == before

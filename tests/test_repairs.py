@@ -90,6 +90,29 @@ def test_much_damage_at_once(cube: Path, us3d_folder: Path) -> None:
     assert _bytes(cube) == written
 
 
+@pytest.mark.parametrize("name", ["reconstruction/c/0/0/0/0", "z/c/0/0", "band_error/c/0/0"])
+def test_reconstructions_are_made_again_with_their_layer(cube: Path, name: str) -> None:
+    geoae.encode(cube, model="pca", name="seen", reconstructions=True)
+    written = _bytes(cube)
+    _damage(cube / "latents/seen" / name, "truncate", random.Random(1))
+    report = repair(cube)
+    assert report.after.ok
+    assert report.repaired == ("latents/seen",)
+    assert _bytes(cube) == written
+
+
+def test_a_changed_journal_is_not_believed(cube: Path, us3d_folder: Path) -> None:
+    """Its plan and an entry; pixels are read again."""
+    written = _bytes(cube)
+    work = cube.with_name(f"{cube.name}.work") / "ingest"
+    for file in (work / "plan.json", work / "journal/000001.json"):
+        _damage(file, "truncate", random.Random(2))
+    _damage(cube / "rgb/c/1/0/0/0", "flip", random.Random(3))
+    assert repair(cube, us3d_folder).after.ok
+    assert _bytes(cube) == written
+    assert not verify(cube).findings
+
+
 def test_layers_need_no_source(cube: Path) -> None:
     written = _bytes(cube)
     _damage(cube / "clusters/pca/cluster/c/0", "delete", random.Random(0))

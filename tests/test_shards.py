@@ -1,6 +1,5 @@
 """Tasks of shards: every patch is the source's pixels, whatever patch, stride, edge, shards and runs."""
 
-import json
 import shutil
 import tempfile
 import threading
@@ -14,9 +13,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from geoae.errors import SceneError
+from geoae.journal import noted
 from geoae.location import Location
 from geoae.planning import plan_ingest
-from geoae.shards import ShardTask, journal_name, run_task
+from geoae.shards import ShardTask, run_task
 from geoae.store import create_array, open_array
 from geoae.testing.quirks import garbage_block_tif
 
@@ -114,7 +114,7 @@ def test_the_journal_counts_valid_pixels_and_names_the_files(source, tmp_path):
     files = tree(tmp_path / "cube.zarr")
     counted, named = {m: [] for m in KINDS}, {}
     for shard in range(-(-plan.patches.n_patches // 8)):
-        entry = json.loads((tmp_path / "journal" / journal_name(shard)).read_text())
+        entry = noted(Location.of(tmp_path / "journal"), shard)
         assert entry["shard"] == shard
         assert entry["failures"] == {}
         assert entry["patches"] == min(8, plan.patches.n_patches - shard * 8)
@@ -204,7 +204,7 @@ def test_a_shard_has_no_pixel_of_a_scene_that_failed_in_it(damaged, tmp_path, le
     number = plan.patches.scene_number
     for shard in task.shards:
         rows = np.arange(shard * length, min((shard + 1) * length, plan.patches.n_patches))
-        failures = json.loads((tmp_path / "journal" / journal_name(shard)).read_text())["failures"]
+        failures = noted(Location.of(tmp_path / "journal"), shard)["failures"]
         assert set(failures) <= {"1"}
         for row in rows:
             if str(number[row]) in failures:
@@ -214,9 +214,7 @@ def test_a_shard_has_no_pixel_of_a_scene_that_failed_in_it(damaged, tmp_path, le
             else:
                 assert np.array_equal(found["msi"][row], expected["msi"][row])
                 assert np.array_equal(found["label"][row], expected["label"][row])
-    assert any(
-        json.loads((tmp_path / "journal" / journal_name(s)).read_text())["failures"] for s in task.shards
-    )
+    assert any(noted(Location.of(tmp_path / "journal"), s)["failures"] for s in task.shards)
 
 
 def test_a_scene_that_is_known_to_fail_is_void_and_its_reason_written(damaged, tmp_path):
@@ -230,7 +228,7 @@ def test_a_scene_that_is_known_to_fail_is_void_and_its_reason_written(damaged, t
         run_task(task)
     finally:
         shutil.move(tmp_path / "away.tif", moved)
-    entries = [json.loads((tmp_path / "journal" / journal_name(s)).read_text()) for s in range(3)]
+    entries = [noted(Location.of(tmp_path / "journal"), s) for s in range(3)]
     assert [e["failures"] for e in entries] == [{}, {"1": "because"}, {}]
     found = arrays_of(tmp_path, plan)
     assert not found["msi"][16:32].any()

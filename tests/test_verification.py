@@ -1,6 +1,7 @@
 """Verification: no flipped bit, missing, exchanged or foreign file escapes it; it says what mends them."""
 
 import random
+import re
 import shutil
 
 import numpy as np
@@ -21,8 +22,6 @@ from geoae.splits import split
 from geoae.store import ArraySpec
 from geoae.summaries import summarize
 from geoae.verification import verify
-
-ROUNDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -88,18 +87,89 @@ def flip(file, rng):
     return f"bit {bit} of byte {position} of {file.name}"
 
 
+def cut(file, rng):
+    content = file.read_bytes()
+    length = rng.randrange(len(content))
+    file.write_bytes(content[:length])
+    return f"{file.name} was cut from {len(content)} to {length} bytes"
+
+
+def delete(file, rng):
+    file.unlink()
+    return f"{file.name} was deleted"
+
+
+def files_of(cube):
+    """Every file of the store and of its models."""
+    folders = (cube, cube.with_name("c.zarr.models"))
+    files = sorted(p for folder in folders for p in folder.rglob("*") if p.is_file())
+    assert {p.name for p in files} >= {"zarr.json", "0", "model.json", "manifest.json"}
+    return files
+
+
 def test_no_flipped_bit_escapes(cube):
-    """Any file of the store and of its models, each as likely as the largest."""
+    """One in each file, the least as likely as the largest."""
     rng = random.Random(11)
-    files = sorted(
-        p for folder in (cube, cube.with_name("c.zarr.models")) for p in folder.rglob("*") if p.is_file()
-    )
-    for file in rng.sample(files, min(ROUNDS, len(files))):
+    for file in files_of(cube):
         content = file.read_bytes()
         where = flip(file, rng)
         assert faults(cube), f"{where} in {file.parent}"
         file.write_bytes(content)
     assert not faults(cube)
+
+
+@pytest.mark.parametrize("harm", [cut, delete])
+def test_no_file_that_was_cut_or_deleted_escapes(cube, harm):
+    """Half of the files each; a cube without its root is one whose ingest was not finished."""
+    rng = random.Random(harm.__name__)
+    files = files_of(cube)
+    named = [cube / "zarr.json", cube.with_name("c.zarr.models") / "pca/model.json"]
+    for file in dict.fromkeys([*files[harm is cut :: 2], *named]):
+        content = file.read_bytes()
+        where = harm(file, rng)
+        assert faults(cube), f"{where} in {file.parent}"
+        file.write_bytes(content)
+    assert not faults(cube)
+
+
+@pytest.mark.parametrize("harm", [flip, cut])
+def test_a_changed_journal_is_a_remark_and_repair_does_without_it(cube, harm):
+    """The cube is whole; what would be believed in a repair is not what the ingest noted."""
+    rng = random.Random(3)
+    work = cube.with_name("c.zarr.work") / "ingest"
+    files = [p for p in work.rglob("*") if p.is_file()]
+    assert {p.name for p in files} >= {"plan.json", "000000.json"}
+    for file in files:
+        content = file.read_bytes()
+        for _ in range(4):
+            where = harm(file, rng)
+            report = verify(cube)
+            (finding,) = report.findings
+            assert (finding.kind, finding.failure, report.ok) == ("journal", False, True), where
+            assert file.name in finding.what
+            assert str(work) in finding.hint
+            file.write_bytes(content)
+    (work / "journal/000099.json").write_text("{}")
+    assert [finding.kind for finding in verify(cube).findings] == ["journal"]
+    shutil.rmtree(work)
+    assert not verify(cube).findings
+
+
+def test_every_finding_says_what_to_run(cube):
+    """A command of geoae, or what to do by hand where no command would do it."""
+    (cube / "rgb/c/0/0/0/0").unlink()
+    (cube / "latents/pca/z/c/0/0").write_bytes(b"rot")
+    (cube / "clusters/zarr.json").write_text("{")
+    (cube / "hello.txt").write_text("hello")
+    (cube.with_name("c.zarr.models") / "pca/manifest.json").write_text("{}")
+    split(cube, name="default", seed=3, overwrite=True)
+    hints = {}
+    for finding in verify(cube).findings:
+        hints.setdefault(finding.kind, set()).add(finding.hint)
+    assert set(hints) >= {"damaged", "foreign"}
+    assert hints["foreign"] == {"move it out of the store"}
+    for hint in hints["damaged"]:
+        assert re.search(r"geoae (repair|ingest|rm)|fit it again with --overwrite", hint), hint
 
 
 @pytest.mark.parametrize(
@@ -265,8 +335,7 @@ def test_a_model_that_was_changed_is_damage(cube, name):
         file.write_bytes(content)
         assert any("model pca" in line for line in faults(cube)), content
     file.unlink()
-    if name != "model.json":  # a folder without it is no model
-        assert any("pca" in line for line in faults(cube))
+    assert any("pca" in line for line in faults(cube))
 
 
 def test_errors_are_of_one_family(cube):
