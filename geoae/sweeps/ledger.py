@@ -123,7 +123,10 @@ def ledger(
                 )
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        Location.of(folder).put_json(_SETTINGS, asked)
+        place = Location.of(folder)
+        place.sweep()
+        if there != asked:
+            place.put_json(_SETTINGS, asked)
         yield Ledger(folder, asked)
 
 
