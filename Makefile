@@ -82,9 +82,12 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
-	@echo "Installing geoae (one to three minutes the first time)"
+	@echo "Installing geoae and torch (two to four minutes the first time)"
 	@$(PIP_INSTALL) hatchling
-	@$(PIP_INSTALL) --no-build-isolation -e .
+	@# The demo trains a VAE. torch first and pinned by the constraints: the build for processors alone where it is
+	@# at hand, and no package that asks for a newer one brings gigabytes of CUDA with it.
+	@$(PIP_INSTALL) torch
+	@$(PIP_INSTALL) --no-build-isolation -e ".[torch]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt

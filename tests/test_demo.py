@@ -1,22 +1,29 @@
 """The demo: every step on synthetic scenes, twice the same, on any small size."""
 
 import json
+import re
 
 import geopandas
 import pytest
 import xarray as xr
 from cube_scenes import tree
+from latent_scenes import texts
+
+pytest.importorskip("torch", reason="needs the extra [torch]")
 
 from geoae.demo import run_demo
 from geoae.errors import UsageError
+from geoae.plots import plot_reconstructions
+from geoae.registry import EncoderInfo
 from geoae.verification import verify
 
 MADE = {
     "us3d",
     "us3d.zarr",
-    "latents-pca.png",
-    "map-pca.png",
-    "examples-pca.png",
+    "reconstructions-vae-pca.png",
+    "latents-vae.png",
+    "map-vae.png",
+    "examples-vae.png",
     "clusters.gpkg",
     "clusters.parquet",
 }
@@ -49,10 +56,10 @@ def test_it_makes_everything(demo):
     assert verify(folder / "us3d.zarr").findings == ()
     layers = {
         "splits": ["default"],
-        "latents": ["pca", "random-projection"],
+        "latents": ["pca", "vae"],
         "summaries": ["dfc2019"],
-        "clusters": ["pca"],
-        "projections": ["pca_pca"],
+        "clusters": ["vae"],
+        "projections": ["vae_pca"],
     }
     for kind, names in layers.items():
         for name in names:
@@ -69,6 +76,8 @@ def test_it_says_the_commands_that_do_the_same(demo):
         "ingest us3d/",
         "summarize",
         "encode --plugin pca",
+        "encode --plugin vae",
+        "plot reconstructions",
         "cluster",
         "plot map",
         "export",
@@ -84,7 +93,8 @@ def test_the_same_again_has_the_same_bytes(demo, tmp_path):
     folder, _, _, _ = demo
     run_demo(tmp_path / "two", tiles=3, views=2, size=192, say=silent)
     first, second = (
-        {k: v for k, v in tree(f).items() if ".work/" not in k} for f in (folder, tmp_path / "two")
+        {k: v for k, v in tree(f).items() if ".work/" not in k and "/.logs/" not in k}
+        for f in (folder, tmp_path / "two")
     )
     assert {k for k in first if first[k] != second.get(k)} == set()
     assert set(first) == set(second)
@@ -92,9 +102,9 @@ def test_the_same_again_has_the_same_bytes(demo, tmp_path):
 
 def test_again_in_the_same_folder_changes_nothing(demo):
     folder, _, _, _ = demo
-    before = {k: v for k, v in tree(folder).items() if ".work/" not in k}
+    before = {k: v for k, v in tree(folder).items() if ".work/" not in k and "/.logs/" not in k}
     run_demo(folder, tiles=3, views=2, size=192, say=silent)
-    assert {k: v for k, v in tree(folder).items() if ".work/" not in k} == before
+    assert {k: v for k, v in tree(folder).items() if ".work/" not in k and "/.logs/" not in k} == before
 
 
 @pytest.mark.parametrize(("tiles", "views", "size"), [(2, 1, 128), (5, 2, 128)])
@@ -125,3 +135,22 @@ def test_the_parquet_says_what_it_was_made_from(demo):
 
     metadata = pyarrow.parquet.read_schema(folder / "clusters.parquet").metadata
     assert json.loads(metadata[b"geo"])["primary_column"] == "geometry"
+
+
+def test_without_torch_it_says_that_it_leaves_the_vae_out(tmp_path, monkeypatch):
+    missing = EncoderInfo("vae", "geoae", "0", "", "needs torch", 'pip install "geoae[torch]"')
+    monkeypatch.setattr("geoae.demo.encoder_info", lambda _: missing)
+    said = []
+    made = run_demo(tmp_path, tiles=2, views=1, size=128, say=said.append)
+    assert any('leaves the VAE out: needs torch (pip install "geoae[torch]")' in line for line in said)
+    assert {path.name for path in made} == {
+        name.replace("vae-pca", "pca").replace("vae", "pca") for name in MADE
+    }
+
+
+def test_the_vae_reconstructs_better_than_pca_of_equal_size(demo):
+    """On patches that neither was trained on, in the units of the pictures."""
+    folder, _, _, _ = demo
+    figure = plot_reconstructions(folder / "us3d.zarr", ["vae", "pca"])
+    found = dict(re.findall(r"(\w+): MAE ([0-9.]+)", texts(figure)))
+    assert float(found["vae"]) < float(found["pca"])

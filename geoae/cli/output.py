@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     plot.command(name="latents")(plot_latents)
     plot.command(name="map")(plot_map)
     plot.command(name="examples")(plot_examples)
+    plot.command(name="reconstructions")(plot_reconstructions)
     app.add_typer(plot, name="plot")
 
 
@@ -106,3 +107,24 @@ def plot_examples(
 
     figure = draw(find_cube(cube), clusters)
     _save(figure, out or Path(f"examples-{clusters}.png"), dpi, overwrite=overwrite, as_json=json)
+
+
+def plot_reconstructions(
+    latents: Annotated[str, typer.Option(help="Names of latents, separated by commas.")],
+    cube: CubeOption = None,
+    count: Annotated[int, typer.Option(min=1, max=12, help="Patches to draw.")] = 6,
+    out: Out = None,
+    dpi: Dpi = 200,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Draw patches, what encoders make of their latent vectors, and where these err."""
+    _backend()
+    from geoae.plots import plot_reconstructions as draw  # put off
+
+    names = [name.strip() for name in latents.split(",") if name.strip()]
+    if not names:
+        raise UsageError("--latents names no layer", hint="--latents vae,pca")
+    figure = draw(find_cube(cube), names, count=count)
+    target = out or Path(f"reconstructions-{'-'.join(names)}.png")
+    _save(figure, target, dpi, overwrite=overwrite, as_json=json)

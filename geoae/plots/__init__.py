@@ -15,6 +15,7 @@ _DRAWING = {
     "plot_distributions": "curves",
     "plot_latents": "latents",
     "plot_map": "map",
+    "plot_reconstructions": "reconstructions",
     "save_figure": "figure",
 }
 
@@ -26,6 +27,7 @@ __all__ = [
     "plot_distributions",
     "plot_latents",
     "plot_map",
+    "plot_reconstructions",
     "save_figure",
     "style",
 ]
