@@ -109,6 +109,7 @@ ANSWERS = {
     ("plot", "latents"): ["--latents", "pca"],
     ("plot", "map"): ["--clusters", "pca"],
     ("plot", "examples"): ["--clusters", "pca"],
+    ("plot", "reconstructions"): ["--latents", "pca"],
     ("export", "patches"): ["patches.gpkg"],
     ("cite",): [],
     ("export", "rasters"): ["maps", "--cube", "town/town.zarr"],
