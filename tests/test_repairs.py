@@ -101,6 +101,23 @@ def test_reconstructions_are_made_again_with_their_layer(cube: Path, name: str) 
     assert _bytes(cube) == written
 
 
+@pytest.mark.parametrize("missing", ["a layer", "a name"])
+def test_a_stale_consolidated_block_is_found_and_mended(cube: Path, missing: str) -> None:
+    """It lacks a layer that is there, or names one that was removed by hand, which is made again."""
+    before = (cube / "zarr.json").read_bytes()
+    geoae.cluster(cube, latents="pca", k=4, name="four")
+    written = _bytes(cube)
+    if missing == "a name":
+        (cube / "zarr.json").write_bytes(before)
+    else:
+        shutil.rmtree(cube / "clusters/four")
+    (finding,) = verify(cube).findings
+    assert finding.what == "the consolidated metadata of the root differs from its arrays"
+    assert "geoae repair" in finding.hint
+    assert repair(cube).after.ok
+    assert _bytes(cube) == written
+
+
 def test_a_changed_journal_is_not_believed(cube: Path, us3d_folder: Path) -> None:
     """Its plan and an entry; pixels are read again."""
     written = _bytes(cube)
