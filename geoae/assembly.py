@@ -29,6 +29,7 @@ from geoae.store import (
     consolidated,
     create_array,
     group_document,
+    is_array,
     write_array,
 )
 from geoae.tables import root_attributes, small_arrays
@@ -89,7 +90,7 @@ def assemble(
         work.put_json("plan.json", {"digest": plan.digest, "plan": plan.document})
     cube.sweep()
     for name, spec in plan.pixel_arrays.items():
-        if not (cube / name).exists(METADATA):
+        if not is_array(cube / name):
             create_array(cube / name, spec)
     entries = _read_journal(plan, cube, journal, skip_bad=skip_bad)
     resumed = len(entries)
@@ -114,6 +115,7 @@ def assemble(
                     f"shard {shard} of {cube} was not written", hint="run the command again"
                 )
             entries[shard] = entry
+    journal.flush()  # `verify` and `repair` go by it later
     _commit(plan, cube, entries, failures)
     return resumed
 
@@ -343,4 +345,6 @@ def _commit(
     attributes = root_attributes(plan, digests)
     # There are layers only where a root that was lost is written again.
     members = consolidated(cube, list(digests)) | layer_members(cube)
+    # Shards did not wait for the disk, nor did those of a run that was killed.
+    cube.flush()
     cube.put(METADATA, group_document(attributes, members))

@@ -19,7 +19,10 @@ from geoae.store import (
     read_group,
 )
 
-__all__ = ["consolidate_root", "finish_swaps", "layer_members", "publish", "swap", "withdraw"]
+__all__ = ["LAYERS_LOCK", "consolidate_root", "finish_swaps", "layer_members", "publish", "swap", "withdraw"]
+
+LAYERS_LOCK = "layers"
+"""Lock that all writers of layers share; who replaces the cube holds it alone."""
 
 _INTENT = "swap.json"
 """File beside the store that says which moves a commit consists of; it is there while they are made."""

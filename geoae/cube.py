@@ -16,7 +16,7 @@ from affine import Affine
 from geoae import schema
 from geoae.catalog import Catalog
 from geoae.commits import finish_swaps
-from geoae.errors import IncompleteError, IntegrityError, NotACubeError, UsageError
+from geoae.errors import GeoaeError, IncompleteError, IntegrityError, NotACubeError, UsageError
 from geoae.grid import Grid
 from geoae.location import Location, work_folder
 from geoae.provenance import Record
@@ -113,6 +113,20 @@ class Cube:
                 f"the attributes of {location} were changed", hint="ingest again with --overwrite"
             )
         return cls(location, attributes)
+
+    def check_there(self) -> None:
+        """Refuse to go on if another cube has taken this one's place since it was opened.
+
+        Raises
+        ------
+        GeoaeError
+            If so: what was read may come from either.
+        """
+        document = read_group(self.location) or {}
+        if document.get("attributes", {}).get("geoae_cube") != self.cube_id:
+            raise GeoaeError(
+                f"{self.location.name} was replaced while it was read", hint="run the same command again"
+            )
 
     @property
     def path(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from geoae.assembly import Progress, assemble
 from geoae.catalog import Catalog, load_catalog
-from geoae.commits import finish_swaps, swap
+from geoae.commits import LAYERS_LOCK, finish_swaps, swap
 from geoae.cube import Cube
 from geoae.errors import GeoaeError, IntegrityError, StoreExistsError, UsageError
 from geoae.location import Location, is_partial, work_folder
@@ -134,7 +134,7 @@ def ingest(
     StoreExistsError
         If the target is something else.
     LockedError
-        If another run is writing it.
+        If another run is writing it, or a layer of the cube that is to be replaced.
     """
     chosen = _catalog(folder, catalog, pattern)
     cube = Location.of(out if out is not None else f"{Path(folder).resolve().name}.zarr")
@@ -185,10 +185,13 @@ def ingest(
         if state in ("equal", "other"):
             # The old cube stays readable until the new one is complete.
             fresh, journal = work / "next.zarr", work / "next"
+            with work.lock(LAYERS_LOCK):
+                pass  # who writes a layer is noticed before the work, too
         _check_space(report, there=sum(fresh.find().values()))
         resumed = assemble(plan, fresh, journal, workers, scheduler, skip_bad=skip_bad, progress=progress)
         if fresh != cube:
-            with work.lock("commit", wait=True):
+            # What writes a layer of the old cube would go on in the new one.
+            with work.lock(LAYERS_LOCK), work.lock("commit", wait=True):
                 here = work.name
                 swap(cube, [(f"{here}/next.zarr", cube.name), (f"{here}/next", f"{here}/ingest")])
         return _finished(report, cube, created=True, resumed=resumed)

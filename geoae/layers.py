@@ -5,7 +5,7 @@ A layer is a group ``<kind>/<name>``. It is written like the cube: arrays first,
 """
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from geoae import schema
-from geoae.commits import publish, swap, withdraw
+from geoae.commits import LAYERS_LOCK, publish, swap, withdraw
 from geoae.cube import Cube, LayerInfo
 from geoae.errors import IntegrityError, StoreExistsError
 from geoae.journal import note, noted
@@ -28,6 +28,7 @@ from geoae.store import (
     consolidated,
     create_array,
     group_document,
+    is_array,
     open_array,
     read_group,
     shard_key,
@@ -69,7 +70,9 @@ class LayerWriter(AbstractContextManager["LayerWriter"]):
     StoreExistsError
         If the layer exists, was made otherwise, and `overwrite` is off.
     LockedError
-        If another run writes this layer.
+        If another run writes this layer, or is putting another cube in this one's place.
+    GeoaeError
+        If another cube has taken its place since it was opened.
     """
 
     def __init__(
@@ -97,19 +100,19 @@ class LayerWriter(AbstractContextManager["LayerWriter"]):
         """Whether an equal layer is there already: nothing is to be done."""
 
     def __enter__(self) -> Self:
-        self._lock = self._work.lock(self._path, wait=self._wait)
-        self._lock.__enter__()
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(self._work.lock(self._path, wait=self._wait))
+            # Against an ingest that replaces the cube: what is written here would get into its successor.
+            stack.enter_context(self._work.lock(LAYERS_LOCK, wait=self._wait, shared=True))
+            self._cube.check_there()
             self._prepare()
-        except BaseException:
-            self._lock.__exit__(None, None, None)
-            raise
+            self._locks = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.__exit__(kind, error, trace)
+        self._locks.__exit__(kind, error, trace)
 
     def _prepare(self) -> None:
         document = read_group(self._root / self._path)
@@ -137,7 +140,7 @@ class LayerWriter(AbstractContextManager["LayerWriter"]):
             self._state.put_json("begun.json", {"work": self._key})
         self._place.sweep()
         for name, spec in self._specs.items():
-            if not (self._place / name).exists(METADATA):
+            if not is_array(self._place / name):
                 create_array(self._place / name, spec)
         self._arrays = {n: open_array(self._place / n, read_only=False) for n in self._specs}
 
@@ -171,7 +174,8 @@ class LayerWriter(AbstractContextManager["LayerWriter"]):
         for name, array in self._arrays.items():
             digest, size = write_shard(self._place / name, array, shard, values[name])
             entry[name] = [shard_key(shard, array.ndim), digest, size]
-        note(self._journal, shard, entry)
+        # Not before the disk has it, as in an ingest: both are compared when work is resumed.
+        note(self._journal, shard, entry, durable=False)
 
     def read(self, name: str) -> npt.NDArray[Any]:
         """Read back all of a sharded array before it is committed."""
@@ -233,6 +237,7 @@ class LayerWriter(AbstractContextManager["LayerWriter"]):
         self._publish(group_document(document, consolidated(self._place, list(digests))))
 
     def _publish(self, document: bytes) -> None:
+        self._place.flush()  # shards did not wait for the disk
         with self._work.lock("commit", wait=True):
             if self._replaces:
                 self._place.put(METADATA, document)

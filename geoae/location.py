@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ from zarr.storage import FsspecStore, LocalStore
 
 from geoae.errors import GeoaeError, InputError, IntegrityError, LockedError
 
-__all__ = ["Location", "is_partial", "work_folder"]
+__all__ = ["Location", "flush", "is_partial", "work_folder"]
 
 _PARTIAL = ".partial-"
 """Start of the names of files that are being written here; zarr's own end in ``.partial``."""
+
+_FLUSHING = 8
+"""Threads that wait for the disk."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ class Location:
         content
             Its bytes, in one piece or several.
         durable
-            Wait until the disk has it; for what must not be lost with the power.
+            Wait until the disk has it and its name; for what must not be lost with the power.
 
         Raises
         ------
@@ -178,6 +182,8 @@ class Location:
                     file.flush()
                     os.fsync(file.fileno())
             temporary.replace(target)
+            if durable:
+                flush(target.parent)  # the name, too
         except OSError as error:
             raise GeoaeError(
                 f"cannot write {target}: {error.strerror}", hint="check room and permissions there"
@@ -218,6 +224,31 @@ class Location:
         elif self.fs.exists(self.root):
             self.fs.rm(self.root, recursive=True)
 
+    def flush(self) -> None:
+        """Wait until the disk has all files and folders below, and the name of this folder itself.
+
+        Raises
+        ------
+        GeoaeError
+            If it cannot: a disk may refuse now what it took before.
+        """
+        if not self.is_local:
+            return  # an object that was put is there
+        folders, files = [self.path.parent], []
+        for folder, _, names in os.walk(self.root):
+            folders.append(Path(folder))
+            files += [Path(folder, name) for name in names]
+        try:
+            # Several at once share the waits of the disk's own journal.
+            with ThreadPoolExecutor(_FLUSHING) as pool:
+                for _ in pool.map(flush, [*files, *folders]):
+                    pass
+        except OSError as error:
+            raise GeoaeError(
+                f"cannot write {self}: {error.strerror or error}",
+                hint="make room or choose another place, then run the same command again: it resumes",
+            ) from error
+
     def sweep(self) -> None:
         """Remove files that killed writers left half-written. Hold the lock of what lies here."""
         if not self.is_local:
@@ -232,16 +263,18 @@ class Location:
             self.fs.rm_file(f"{self.root}/{name}")
 
     def move_to(self, target: "Location") -> None:
-        """Rename this folder; atomic on one local file system."""
+        """Rename this folder; atomic on one local file system, and on the disk when this returns."""
         if self.is_local:
             target.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.rename(target.path)
+            flush(target.path.parent)
+            flush(self.path.parent)
         else:
             self.fs.mv(self.root, target.root, recursive=True)
 
     @contextlib.contextmanager
-    def lock(self, name: str, *, wait: bool = False) -> Iterator[None]:
-        """Hold an exclusive lock; it ends with the process, whatever kills it.
+    def lock(self, name: str, *, wait: bool = False, shared: bool = False) -> Iterator[None]:
+        """Hold a lock; it ends with the process, whatever kills it.
 
         Local locks are the operating system's (`flock`). Elsewhere a file is created exclusively and
         must be removed by hand after a crash.
@@ -252,6 +285,9 @@ class Location:
             What is locked.
         wait
             Wait for the other run instead of failing; for locks that are held for moments. Local only.
+        shared
+            Hold it beside others who share it, but not beside one who does not. Elsewhere than on a
+            local disk nothing is held.
 
         Raises
         ------
@@ -262,6 +298,9 @@ class Location:
             f"another run is writing {name!r} of {self}",
             hint="wait for it to end, then run the command again",
         )
+        if not self.is_local and shared:
+            yield
+            return
         if not self.is_local:
             key = f"{self.root}/{name}.lock"
             try:
@@ -283,7 +322,8 @@ class Location:
             ) from None
         with handle:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+                fcntl.flock(handle, how | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise held from None
             yield
@@ -313,6 +353,15 @@ def _walk(root: str) -> Iterator[tuple[str, int]]:
                         continue
                     size = 0
                 yield above + entry.name, size
+
+
+def flush(path: Path) -> None:
+    """Wait until the disk has a file's bytes, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def work_folder(cube: Location) -> Location:

@@ -22,7 +22,7 @@ from geoae.calls import calling
 from geoae.cube import Cube
 from geoae.encoder import Channel, Encoder, EncoderConfig
 from geoae.errors import InputError, IntegrityError, PluginError, StoreExistsError, UsageError
-from geoae.location import work_folder
+from geoae.location import Location, flush, work_folder
 from geoae.provenance import canonical_json, digest_of
 from geoae.registry import load_encoder
 from geoae.schema import layer_path
@@ -322,7 +322,10 @@ def save_model(cube: Cube, name: str, spec: ModelSpec, encoder: Encoder, *, over
         If a model of that name exists and `overwrite` is off.
     PluginError
         If the plugin cannot save it.
+    GeoaeError
+        If another cube has taken the cube's place since the fit began.
     """
+    cube.check_there()
     target, fresh, old = _places(models_folder(cube), name)
     if target.exists() and not overwrite:
         raise StoreExistsError(
@@ -336,10 +339,13 @@ def save_model(cube: Cube, name: str, spec: ModelSpec, encoder: Encoder, *, over
     (fresh / _MODEL).write_text(json.dumps(spec.model_dump(mode="json"), indent=1, sort_keys=True), "utf-8")
     manifest = _files(fresh)
     (fresh / _MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True), "utf-8")
+    Location.of(fresh).flush()  # before it gets the name under which it is believed
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
     fresh.rename(target)
+    flush(target.parent)
+    flush(target.parent.parent)  # the first model's folder of models
     shutil.rmtree(old, ignore_errors=True)
     return Model(name, spec, encoder, digest_of(manifest))
 

@@ -34,6 +34,7 @@ __all__ = [
     "consolidated",
     "create_array",
     "group_document",
+    "is_array",
     "metadata_digest",
     "open_array",
     "read_group",
@@ -133,6 +134,14 @@ def open_array(location: Location, *, read_only: bool = True) -> "zarr.Array[Any
     return array.with_config({"write_empty_chunks": True})
 
 
+def is_array(location: Location) -> bool:
+    """Say whether an array was made here; a power cut may leave a ``zarr.json`` without its bytes."""
+    try:
+        return location.get_json(METADATA) is not None
+    except IntegrityError:
+        return False
+
+
 def write_shard(
     location: Location, array: "zarr.Array[Any]", number: int, values: npt.NDArray[Any]
 ) -> tuple[str, int]:
@@ -173,7 +182,8 @@ def write_shard(
     for piece in pieces:
         digest.update(piece)
     with _writing(f"{location}/{key}"):
-        # A shard that a power cut loses has another digest than the journal says, and is made again.
+        # The commit waits for the disk, once. A shard that a power cut loses before has another digest than
+        # the journal says, and is made again.
         location.put(key, *pieces, durable=False)
     return digest.hexdigest(), sum(map(len, pieces))
 

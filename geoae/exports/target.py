@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from geoae.errors import InputError, IntegrityError, LockedError, StoreExistsError, UsageError
+from geoae.location import flush
 
 __all__ = ["aside", "check_target", "is_geopackage", "is_parquet", "replacing", "sweep"]
 
@@ -118,14 +119,6 @@ def check_target(
     _refuse_if_open(target.resolve())
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _state(path: Path) -> tuple[int, ...]:
     """Return what differs after anybody has written to a file or replaced it."""
     found = path.stat()
@@ -204,10 +197,10 @@ def replacing(
                     f"{target}: the new file was not closed", hint="run the same command again"
                 )
         with _named(target):
-            _flush(path)
+            flush(path)
             path.replace(place)
             if sys.platform != "win32":  # folders cannot be flushed there
-                _flush(place.parent)
+                flush(place.parent)
 
 
 @contextmanager
