@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from geoae.align import SceneReader
 from geoae.catalog import VOID, Catalog
-from geoae.errors import SceneError
+from geoae.errors import SceneError, UsageError
 from geoae.grid import Window
 from geoae.pixels import Pixels
-from geoae.planning import settle_types
+from geoae.planning import check_pixel_sizes, settle_types
 from geoae.scene import SceneHeader, find_scenes, read_scene
 
 __all__ = ["CatalogCheck", "check_catalog"]
@@ -120,6 +120,10 @@ def check_catalog(
     headers = settle_types(catalog, headers)[2]
     found, unreadable = _sample([header for header in headers if header.ok], catalog, progress)
     problems = [*finding.problems, *(f"{h.scene.key}: {h.status}" for h in headers if not h.ok), *unreadable]
+    try:
+        check_pixel_sizes([header for header in headers if header.ok])
+    except UsageError as error:
+        problems.append(f"{error.message}; at ingest, {error.hint}")
     lookup = _lookup(catalog)
     codes = {
         name: dict(sorted(seen.codes.items()))

@@ -24,7 +24,7 @@ from geoae.scene import SceneHeader, find_scenes, read_scene
 from geoae.selection import Selection
 from geoae.store import ArraySpec
 
-__all__ = ["IngestPlan", "Selection", "plan_ingest", "settle_types"]
+__all__ = ["IngestPlan", "Selection", "check_pixel_sizes", "plan_ingest", "settle_types"]
 
 _ALGORITHM = 2
 """Raise it when equal plans would no longer give equal bytes: resuming across versions is refused."""
@@ -206,7 +206,14 @@ def _resampled(header: SceneHeader, metres: float) -> SceneHeader:
     return replace(header, grid=grid, provided=provided)
 
 
-def _check_pixel_sizes(headers: Sequence[SceneHeader]) -> None:
+def check_pixel_sizes(headers: Sequence[SceneHeader]) -> None:
+    """Refuse scenes whose pixel sizes differ.
+
+    Raises
+    ------
+    UsageError
+        If they do by more than 10 %; scenes without a CRS do not count.
+    """
     sizes = {h.scene.key: math.sqrt(math.prod(pixel_size(h))) for h in headers if h.grid is not None}
     known = {key: size for key, size in sizes.items() if not math.isnan(size)}
     if not known:
@@ -345,7 +352,7 @@ def plan_ingest(
     if not usable:
         raise SceneError(f"none of {len(headers)} scenes can be used; the first: {bad[0].status}")
     if not mixed_resolution:
-        _check_pixel_sizes(usable)
+        check_pixel_sizes(usable)
     patches = plan_patches(
         [None if h.grid is None else h.grid.shape for h in headers], patch=patch, stride=stride, edge=edge
     )

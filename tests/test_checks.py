@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from affine import Affine
 from cube_scenes import SMALL, catalog_of, scene_pixels, write_scene, write_tif
 
 from geoae.checks import check_catalog
 from geoae.cli import main
-from geoae.errors import CatalogError, InputError
+from geoae.errors import CatalogError, InputError, UsageError
+from geoae.ingestion import ingest
 
 
 @pytest.fixture
@@ -135,3 +137,17 @@ def test_the_command_says_the_same_and_exits_3_for_problems(
     )
     assert code == 0
     assert out.startswith("generic: 1 of 1 scenes can be used")
+
+
+def test_pixel_sizes_that_an_ingest_would_not_take_are_a_problem(tmp_path: Path) -> None:
+    for number, pixel in enumerate((0.5, 0.5, 0.6)):
+        where = Affine(pixel, 0, 434_000, 0, -pixel, 3_354_000)
+        pixels = scene_pixels((32, 32), number, kinds=("RGB",))
+        write_scene(tmp_path / "s", f"JAX_001_00{number}", pixels, crs="EPSG:32617", transform=where)
+    found = check_catalog(tmp_path / "s", SMALL)
+    assert not found.ok
+    (problem,) = found.problems
+    assert problem.startswith("pixel sizes differ: 0.5")
+    assert "--mixed-resolution" in problem
+    with pytest.raises(UsageError, match="pixel sizes differ"):
+        ingest(tmp_path / "s", catalog=SMALL, out=tmp_path / "c.zarr", patch=16)

@@ -77,6 +77,8 @@ US3D = [
 # Coordinates of map sheets are no views, though they repeat.
 SHEETS = [f"IGN_{x}_{y}_{k}" for x in (770550, 771550) for y in (6277600, 6278600) for k in ("RGB", "DSM")]
 PREFIXED = [f"{kind}-{number}" for number in range(4) for kind in ("rgb", "mask")]
+BANDS7 = ("B1", "B2", "B3", "B4", "B5", "B6_VCID_1", "B6_VCID_2", "B7")
+LANDSAT7 = [f"LE7{day}_01_T1_{band}" for day in (211, 212) for band in BANDS7]
 SPACED = [f"site {site}.{kind}" for site in "ABC" for kind in ("ortho", "dtm")]
 
 
@@ -90,6 +92,7 @@ SPACED = [f"site {site}.{kind}" for site in "ABC" for kind in ("ortho", "dtm")]
         (SPACED, "{scene}.{kind}", "{scene}", "dtm ortho"),
         ([f"tile_{n:03d}" for n in range(5)], "{scene}", "{scene}", "image"),
         (["S2_2020_B02_10m", "S2_2020_B8A_10m"], "{scene}_{kind}", "{scene}", "B02_10m B8A_10m"),
+        (LANDSAT7, "{scene}_{kind}", "{scene}", " ".join(BANDS7)),
         (["red", "green", "blue"], "{kind}", "scene", "blue green red"),
     ],
 )
@@ -396,3 +399,45 @@ def test_an_alpha_band_is_no_band_of_the_image(tmp_path: Path) -> None:
         tmp_path / "s", catalog=draft_catalog(tmp_path / "s").catalog, out=tmp_path / "c.zarr", patch=16
     )
     assert Cube.open(report.cube).bands("rgb") == ("red", "green", "blue")
+
+
+@pytest.mark.parametrize(
+    ("bands", "dtype"),
+    [
+        (("B2", "B3", "B10"), "float64"),  # Landsat, reprojected by somebody
+        (("B1", "B2", "B3", "B6_VCID_1"), "uint8"),
+        (("B02_10m", "B8A_20m"), "uint16"),
+        (("SR_B4", "SR_B5"), "float32"),
+    ],
+)
+def test_bands_in_files_of_their_own_are_images(tmp_path: Path, bands: tuple[str, ...], dtype: str) -> None:
+    for scene in ("L1_20130707", "L1_20130808"):
+        for band in bands:
+            pixels = some((32, 32), dtype, 20, 60 if dtype == "uint8" else 8000)
+            write(tmp_path / "s" / f"{scene}_{band}.tif", pixels, pixel=30.0)
+    draft = draft_catalog(tmp_path / "s")
+    assert {role for role, _ in modalities_of(draft).values()} == {"image"}
+    report = ingest(tmp_path / "s", catalog=draft.catalog, out=tmp_path / "c.zarr", patch=16)
+    cube = Cube.open(report.cube)
+    assert len(cube.by_role("image")) == len(bands)
+    assert (cube.valid_fraction() == 1).all()
+
+
+def test_quality_flags_are_no_heights(tmp_path: Path) -> None:
+    for scene in ("L1_20130707", "L1_20130808"):
+        write(tmp_path / "s" / f"{scene}_B2.tif", some((32, 32), "uint16", 20, 8000))
+        write(tmp_path / "s" / f"{scene}_BQA.tif", some((32, 32), "int16", 600, 2720))
+        write(tmp_path / "s" / f"{scene}_Fmask.tif", some((32, 32), "uint8", 0, 4))
+    draft = draft_catalog(tmp_path / "s")
+    roles = {key: role for key, (role, _) in modalities_of(draft).items()}
+    assert roles == {"b2": "image", "bqa": "image", "quality": "label"}
+    assert any("beyond the codes 0 to 255" in text for text in draft.decisions)
+
+
+def test_no_heights_are_made_of_values_beyond_the_highest_mountain(tmp_path: Path) -> None:
+    for scene in "ab":
+        write(tmp_path / "s" / f"{scene}_thermal.tif", some((32, 32), "float32", 25_000, 31_000))
+        write(tmp_path / "s" / f"{scene}_dem.tif", some((32, 32), "float32", 10, 31))
+    draft = draft_catalog(tmp_path / "s")
+    assert modalities_of(draft) == {"thermal": ("image", ("thermal",)), "dsm": ("height", ("dem",))}
+    assert any("modalities.thermal.role: one band of float32; half" in text for text in draft.decisions)

@@ -10,7 +10,7 @@ import pyproj
 
 from geoae.catalog.modality import Role
 from geoae.drafts.looks import Sample
-from geoae.drafts.patterns import known_word
+from geoae.drafts.patterns import is_band, known_word
 from geoae.raster import RasterHeader
 
 __all__ = ["Guess", "guess"]
@@ -29,6 +29,10 @@ _STATED = {
     **dict.fromkeys(("cm", "centimetre", "centimeter"), "centimetre"),
     **dict.fromkeys(("dm", "decimetre", "decimeter"), "decimetre"),
 }
+
+
+_HEIGHTS = (-500.0, 9000.0)
+"""Metres between which there is ground on Earth."""
 
 
 @dataclass
@@ -73,7 +77,7 @@ def guess(kinds: Sequence[str], headers: Sequence[RasterHeader], sample: Sample)
     """
     most = Counter((header.count, header.dtype) for header in headers).most_common(1)[0][0]
     word = known_word(kinds[0])
-    role, reason = _role(most, sample, word, headers)
+    role, reason = _role(kinds[0], most, sample, word, headers)
     made = Guess(tuple(kinds), role, remarks={"role": reason})
     if len({(header.count, header.dtype) for header in headers}) > 1:
         made.remarks["role"] = (
@@ -92,7 +96,11 @@ def guess(kinds: Sequence[str], headers: Sequence[RasterHeader], sample: Sample)
 
 
 def _role(
-    look: tuple[int, str], sample: Sample, word: tuple[str, str] | None, headers: Sequence[RasterHeader]
+    kind: str,
+    look: tuple[int, str],
+    sample: Sample,
+    word: tuple[str, str] | None,
+    headers: Sequence[RasterHeader],
 ) -> tuple[Role, str]:
     count, dtype = look
     integer = np.dtype(dtype).kind in "iu"
@@ -108,8 +116,14 @@ def _role(
         return "height", f"by its name; one band of {dtype}"
     if word is not None and word[0] == "label" and not integer:
         return "image", f"DECIDE: {dtype}; labels are integers (gdal_translate -ot Byte makes them so)"
+    if word is not None and word[0] == "label":
+        return "image", f"DECIDE: {dtype} with values beyond the codes 0 to 255 that a label may have"
     if word is not None and word[0] == "image":
         return "image", f"by its name; one band of {dtype}"
+    if is_band(kind):
+        return "image", f"by its name, a band in a file of its own; {dtype}"
+    if not integer and sample.quantiles[1] > _HEIGHTS[1]:
+        return "image", f"DECIDE: one band of {dtype}; half of a sample is above {sample.quantiles[1]:.4g}"
     if not integer:
         return "height", f"DECIDE: one band of {dtype} may be heights, or any other measure (then: image)"
     if codes:
@@ -164,7 +178,7 @@ def _height(
     made.keys["void"] = [int(value) for value in _SENTINELS]
     if np.isfinite(sample.low) and sample.low < -500 and sample.low not in _SENTINELS:
         made.remarks["void"] = f"DECIDE: the lowest value of a sample is {sample.low:.6g}: a void?"
-    made.keys["valid_range"] = [-500, 9000]
+    made.keys["valid_range"] = [int(value) for value in _HEIGHTS]
     made.remarks["valid_range"] = "metres; heights outside are void"
 
 

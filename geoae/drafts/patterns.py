@@ -3,10 +3,10 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-__all__ = ["NamePattern", "find_patterns", "known_word", "split_name"]
+__all__ = ["NamePattern", "find_patterns", "is_band", "known_word", "split_name"]
 
 MAX_KINDS = 24
 """More kinds than that are no kinds."""
@@ -28,8 +28,12 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(("cls", "class", "classes", "classification", "label", "labels"), ("label", "label")),
     **dict.fromkeys(("gt", "lc", "landcover", "lulc", "seg", "annotation", "truth"), ("label", "label")),
     **dict.fromkeys(("mask", "masks", "categories"), ("label", "label")),
+    **dict.fromkeys(("bqa", "qa", "scl", "fmask"), ("label", "quality")),
 }
 """Word of a name -> role, and name of the modality (empty: the word itself)."""
+
+
+_BAND = re.compile(r"(?:[a-z]{2,4}_)?b(?:and)?_?\d{1,2}[a-z]?(?:[_\-. ].*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,17 @@ def known_word(kind: str) -> tuple[str, str] | None:
     return None
 
 
+def is_band(kind: str) -> bool:
+    """Whether a kind is one band of an image, as Landsat and Sentinel-2 name their files.
+
+    Examples
+    --------
+    >>> [is_band(kind) for kind in ("B4", "B8A", "B02_10m", "SR_B3", "band_7", "BQA", "block")]
+    [True, True, True, True, True, False, False]
+    """
+    return _BAND.fullmatch(kind) is not None
+
+
 def split_name(stem: str) -> tuple[list[str], list[str]]:
     """Split a name into its parts and what separates them.
 
@@ -112,9 +127,29 @@ def find_patterns(
         pattern = _best(left, signature, apart)
         if pattern is None:
             break
+        pattern = _with_longer_kinds(pattern, left, apart)
         patterns.append(pattern)
         left = [stem for stem in left if stem not in pattern.kinds]
     return patterns + _without_kind(left, signature, apart, alone=not patterns)
+
+
+def _with_longer_kinds(
+    pattern: NamePattern, stems: Sequence[str], apart: Callable[[str, str], bool]
+) -> NamePattern:
+    """Add names that are a scene's key and a kind of more parts, as ``B6_VCID_1`` among ``B1`` to ``B5``."""
+    match = re.fullmatch(r"\{scene\}([_\-. ]+)\{kind\}", pattern.stem)
+    if match is None:
+        return pattern
+    member = {stem.removesuffix(f"{match[1]}{kind}"): stem for stem, kind in pattern.kinds.items()}
+    kinds = dict(pattern.kinds)
+    for stem in stems:
+        tokens, separators = split_name(stem)
+        for place in range(len(tokens) - 2, max(len(tokens) - MAX_TOKENS - 1, 0), -1):
+            key = _joined(tokens[:place], separators)
+            if stem not in kinds and key in member and separators[place - 1] == match[1]:
+                plain = tokens[place].isdigit() or apart(stem, member[key])
+                kinds |= {} if plain else {stem: _joined(tokens[place:], separators[place:])}
+    return pattern if len(set(kinds.values())) > MAX_KINDS else replace(pattern, kinds=kinds)
 
 
 @dataclass(frozen=True)
@@ -139,7 +174,8 @@ def _best(
 ) -> NamePattern | None:
     scored = []
     for split in _splits(stems):
-        known = sum(known_word(kind) is not None for kind in split.kinds) / len(split.kinds)
+        meant = sum(known_word(kind) is not None or is_band(kind) for kind in split.kinds)
+        known = meant / len(split.kinds)
         number, scenes, kinds = len(split.parts), split.scenes, len(split.kinds)
         shared = number > scenes and (number > kinds or scenes == 1)
         if number < 2 or not (shared or known == 1):
