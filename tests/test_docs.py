@@ -1,9 +1,11 @@
 """The pages tell the truth: their examples run, their links lead somewhere, their terms are defined."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
+from command_line import commands
 from document_examples import RUNNABLE, blocks_of, run_page
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -97,6 +99,32 @@ def test_every_page_is_reached_from_the_index():
             names = [line.strip() for line in tree.splitlines() if line.strip() and line[0] != ":"]
             reached |= {page.parent / f"{entry}.md" for entry in names}
     assert pages == reached
+
+
+def test_every_test_and_command_of_the_tables_exists():
+    """Each row of a table that cites a test or a command, on every page."""
+    script = runpy.run_path(str(DOCS / "cited_tests.py"))
+    known = {" ".join(words) for words in commands()}
+    for page in (page for page in PAGES if DOCS in page.parents):
+        assert script["missing_tests"](page, REPOSITORY / "tests") == [], name(page)
+        rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+        for words in re.findall(r"`geoae ((?:[a-z][a-z-]*)(?: [a-z][a-z-]*)?)", "\n".join(rows)):
+            first = words.partition(" ")[0]
+            assert words in known or first in known, f"{name(page)}: geoae {words}"
+
+
+def test_every_row_of_the_documents_is_mapped():
+    """The rows about networks, by their letters and numbers."""
+    table = (DOCS / "autoencoders.md").read_text(encoding="utf-8").partition("row by row")[2]
+    found = set()
+    for line in table.splitlines():
+        for letter, start, stop in re.findall(
+            r"\b([ATHPGDC])(\d+)(?:-[ATHPGDC](\d+))?", line.split("|")[1] if "|" in line else ""
+        ):
+            found |= {f"{letter}{n}" for n in range(int(start), int(stop or start) + 1)}
+    wanted = {f"A{n}" for n in range(1, 19)} | {f"G{n}" for n in (*range(1, 8), 10)}
+    wanted |= {"T2", "T3", "T8", "H1", "H2", "H3", "H10", "P1", "D1", "D4", "D5", "D6"}
+    assert wanted | {"C1", "C2", *(f"C{n}" for n in range(5, 10))} <= found
 
 
 # The reading of the pages itself.
