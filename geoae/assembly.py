@@ -89,6 +89,7 @@ def assemble(
         cube.remove()
         work.put_json("plan.json", {"digest": plan.digest, "plan": plan.document})
     cube.sweep()
+    work.sweep()
     for name, spec in plan.pixel_arrays.items():
         if not is_array(cube / name):
             create_array(cube / name, spec)

@@ -144,6 +144,8 @@ def _finish(cube: Location) -> None:
         consolidate_root(cube)
     work.remove_file(_INTENT)
     (work / "replaced").remove()
+    for name in filter(is_partial, work.names()) if work.is_local else ():
+        work.remove_file(name)  # a note of a commit that was killed while it wrote it
 
 
 def finish_swaps(cube: Location) -> None:

@@ -66,6 +66,14 @@ def test_layers_appear_in_the_root_only_when_they_are_published(place):
     assert groups_of(place) == {"/"}
 
 
+def test_a_note_that_was_being_written_when_its_run_was_killed_is_swept(place):
+    small_cube(place)
+    work = work_folder(place)
+    work.put(".partial-0123", b"half a note")
+    publish(place, place / "clusters/a", layer_in(place, "clusters/a", 1))
+    assert ".partial-0123" not in work.names() or not place.is_local
+
+
 def test_the_root_does_not_depend_on_the_order_of_commits(tmp_path):
     trees = []
     paths = ("clusters/a", "latents/a", "clusters/b")
