@@ -17,6 +17,7 @@ from geoae.ingestion import ingest
 from geoae.location import Location
 from geoae.plots import save_figure
 from geoae.splits import split
+from geoae.store import METADATA
 from geoae.sweeps.running import Data, begin
 from geoae.sweeps.sections import Sections, cut_sections
 from geoae.sweeps.trials import Examine, Trial, mean_colour
@@ -189,7 +190,17 @@ def realdata() -> Path:
 
 
 def prepare(place: Place, say: Callable[[str], None]) -> bool:
-    """Make the cube of a data set and its split; False if its rasters are not at hand."""
+    """Make the cube of a data set and its split; False if its rasters are not at hand.
+
+    A cube that is complete is taken as it is: what was trained on it stays comparable.
+    """
+    if not Location.of(place.cube).exists(METADATA) and not _ingested(place, say):
+        return False
+    split(Cube.open(place.cube), fractions=FRACTIONS)
+    return True
+
+
+def _ingested(place: Place, say: Callable[[str], None]) -> bool:
     if place.data == "autzen":
         scenes = realdata() / "autzen"
         if not scenes.is_dir():
@@ -199,11 +210,9 @@ def prepare(place: Place, say: Callable[[str], None]) -> bool:
         ingest(scenes, catalog=str(catalog), out=place.cube, patch=PATCH)
     else:
         scenes = place.folder / f"us3d-{place.size.tiles}"
-        if not place.cube.exists():
-            say(f"writing {2 * place.size.tiles} synthetic tiles")
-            write_us3d(scenes, tiles=place.size.tiles, views=1, size=512)
+        say(f"writing {2 * place.size.tiles} synthetic tiles")
+        write_us3d(scenes, tiles=place.size.tiles, views=1, size=512)
         ingest(scenes, out=place.cube, patch=PATCH)
-    split(Cube.open(place.cube), fractions=FRACTIONS)
     return True
 
 
