@@ -16,6 +16,8 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from geoae.errors import IntegrityError
 from geoae.exports import footprints, geopackage, geoparquet
@@ -44,6 +46,34 @@ def test_centroid_sampled_in_the_raster_gives_the_patch(tmp_path: Path, grid: Gr
             # the whole polygon, not its centre alone
             corner = [raster.index(*polygon.exterior.coords[0], op=round) for polygon in frame.geometry]
             assert all(y % scenes.PATCH == 0 and x % scenes.PATCH == 0 for y, x in corner)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    angle=st.floats(0, 360),
+    size=st.tuples(st.floats(0.05, 100), st.floats(0.05, 100)),
+    signs=st.tuples(st.sampled_from([-1, 1]), st.sampled_from([-1, 1])),
+    crs=st.sampled_from(["EPSG:32617", "EPSG:2154", "EPSG:2994", "EPSG:31985"]),
+)
+def test_any_grid_goes_to_polygons_and_back(
+    tmp_path: Path, angle: float, size: tuple[float, float], signs: tuple[int, int], crs: str
+) -> None:
+    """The centre and the corners of each polygon, as read from the file, lie in the pixels of its patch."""
+    turned = Affine.translation(634_000, 4_172_000) @ Affine.rotation(angle)
+    grid = Grid(crs, turned @ Affine.scale(size[0] * signs[0], size[1] * signs[1]), scenes.SHAPE)
+    target = tmp_path / "any.gpkg"
+    target.unlink(missing_ok=True)
+    geopackage.write_geopackage(scenes.table_of([grid]), target)
+    (layer,) = [name for name, _ in pyogrio.list_layers(target) if name.startswith("clusters_")]
+    frame = scenes.read(target, layer)
+    assert len(frame) == scenes.ROWS * scenes.COLUMNS
+    back = ~grid.transform
+    for row, col, polygon in zip(frame["row"], frame["col"], frame.geometry, strict=True):
+        x, y = back @ (polygon.centroid.x, polygon.centroid.y)
+        assert scenes.pixels()[int(y), int(x)] == 100 * row + col
+        corners = {(round(y, 3), round(x, 3)) for x, y in (back @ point for point in polygon.exterior.coords)}
+        ends = itertools.product((row, row + 1), (col, col + 1))
+        assert corners == {(r * scenes.PATCH, c * scenes.PATCH) for r, c in ends}
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")  # that is the point

@@ -12,9 +12,13 @@ from cube_scenes import SMALL, UTM, scene_pixels, tree, write_scene, write_tif
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from geoae import assembly
+from geoae.assembly import assemble
+from geoae.chunks import RowReader
 from geoae.errors import SceneError
 from geoae.journal import noted
 from geoae.location import Location
+from geoae.patches import PatchPlan
 from geoae.planning import plan_ingest
 from geoae.shards import ShardTask, run_task
 from geoae.store import create_array, open_array
@@ -104,6 +108,40 @@ def test_every_patch_is_the_sources_pixels_bit_for_bit(source, patch, stride, ed
             assert found[name].dtype == values.dtype
             # Bytes, so that NaN and signed zeros count.
             assert found[name].tobytes() == values.tobytes()
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    patch=st.integers(2, 24),
+    stride=st.integers(3, 30),
+    edge=st.sampled_from(["drop", "pad"]),
+    shards=st.integers(1, 9),
+    run_bytes=st.sampled_from([1, 20_000, 10**9]),
+    workers=st.sampled_from([1, 2, 5]),
+)
+def test_no_choice_of_patches_shards_runs_and_workers_changes_a_value(
+    source, patch, stride, edge, shards, run_bytes, workers
+):
+    """All the way to a committed cube; what is read back is cut from the sources by numpy.
+
+    Other schedulers run the same tasks: `test_assembly` compares the bytes of a cluster's.
+    """
+    folder, pixels = source
+    with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patched:
+        plan = plan_ingest(folder, SMALL, patch=patch, stride=max(stride, patch // 2), edge=edge)
+        length = max(-(-plan.patches.n_patches // shards), 1)
+        patched.setattr(PatchPlan, "shard_length", lambda *_: length)
+        patched.setattr(assembly, "RUN_BYTES", run_bytes)
+        place = Location.of(Path(root) / "cube.zarr")
+        work = Location.of(Path(root) / "work")
+        assemble(plan, place, work, workers, None, skip_bad=False, progress=None)
+        assert plan.shard_length == length
+        found, expected = arrays_of(Path(root), plan), expected_of(plan, pixels)
+        for name, values in expected.items():
+            assert found[name].tobytes() == values.tobytes(), name
+            read = np.empty_like(values)
+            RowReader(place / name, open_array(place / name)).read(0, len(values), read)
+            assert read.tobytes() == values.tobytes(), name
 
 
 def test_the_journal_counts_valid_pixels_and_names_the_files(source, tmp_path):
