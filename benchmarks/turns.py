@@ -58,7 +58,8 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{' '.join(self._command)} ended with status {self._process.wait()}")
+            self._end()
+            raise RuntimeError(f"{' '.join(self._command)} ended with status {self._process.returncode}")
         row: dict[str, float] = json.loads(line)
         return row
 
@@ -66,5 +67,7 @@ class Worker:
         return self
 
     def __exit__(self, *reason: object) -> None:
-        self._process.stdin.close() if self._process.stdin else None
-        self._process.wait()
+        self._end()
+
+    def _end(self) -> None:
+        self._process.communicate()  # closes its input, which ends it
