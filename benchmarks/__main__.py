@@ -3,13 +3,14 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.figures import Figure, load_figures
 from benchmarks.figures.ingestion import prepare
 from benchmarks.measure import Setting, cores, other_load, run_side
 from benchmarks.scenes import write_scenes
-from benchmarks.table import Result, markdown, row, to_json
+from benchmarks.table import Result, insert, machine, markdown, row, to_json
 
 US3D_VIEWS = 2_783
 US3D_PATCHES = 178_112
@@ -32,6 +33,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, default=Path("bench"), help="where data is kept (default bench)"
     )
+    parser.add_argument("--into", type=Path, metavar="FILE", help="put the run into a document, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to a file")
     return parser.parse_args(arguments)
 
@@ -88,18 +90,29 @@ def main(arguments: list[str] | None = None) -> None:
         _say(f"measuring {name}")
         results.append(measure_figure(figures[name], setting, options.repeats or (1 if options.quick else 3)))
     load = ask()
-    print(markdown([row(result, setting) for result in results]))
-    print()
-    print(
-        f"{setting.scenes} scenes of {setting.size} x {setting.size} pixels, {cores()} cores. "
-        "Each side ran in a process of its own, in turn;\n"
-        "medians. Ratio: by the clock; processor: by processor time, which other programs disturb less.\n"
-        "Memory: peak resident set (VmHWM), with imports and, for a peer, its data."
-    )
-    if load is not None:
-        print(f"Other programs used {load:.2f} of {cores()} cores meanwhile.")
+    text = report(results, setting, load)
+    print(text)
+    if options.into is not None:
+        document = options.into.read_text(encoding="utf-8")
+        options.into.write_text(insert(document, text), encoding="utf-8")
     if options.json is not None:
         options.json.write_text(json.dumps(to_json(results, setting, load), indent=1), encoding="utf-8")
+
+
+def report(results: Sequence[Result], setting: Setting, load: float | None) -> str:
+    """Return the table, and below it what it was measured on and how to read it."""
+    lines = [
+        markdown([row(result, setting) for result in results]),
+        "",
+        machine(),
+        f"{setting.scenes} scenes of {setting.size} x {setting.size} pixels. Each side ran in a process of",
+        "its own, in turn; medians. Ratio: by the clock (of memory where the goal is one of memory);",
+        "processor: by processor time, which other programs disturb less. Memory: peak resident set,",
+        "with imports and, for a peer, its data.",
+    ]
+    if load is not None:
+        lines.append(f"Other programs used {load:.2f} of {cores()} cores meanwhile.")
+    return "\n".join(lines)
 
 
 def _say(text: str) -> None:

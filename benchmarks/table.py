@@ -1,16 +1,24 @@
 """The table: medians of interleaved repeats, as text, Markdown and JSON."""
 
+import os
+import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.figures import Figure
-from benchmarks.measure import Measured, Setting
+from benchmarks.measure import Measured, Setting, cores
 
-__all__ = ["HEADINGS", "Result", "markdown", "row", "to_json"]
+__all__ = ["HEADINGS", "Result", "insert", "machine", "markdown", "row", "to_json"]
 
 HEADINGS = ("figure", "geoae", "floor or peer", "", "ratio", "processor", "goal", "", "memory", "of peer")
+
+
+BEGIN, END = "<!-- run -->", "<!-- end of run -->"
+"""Between these lines of a document stands a run."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,10 @@ class Result:
 
     @property
     def processor(self) -> float:
-        """Median of geoae's processor time by the other's, which other programs disturb less."""
-        return median(a.cpu / max(b.cpu, 1e-9) for a, b in zip(self.geoae, self.other, strict=True))
+        """The same of processor time, which other programs disturb less."""
+        pairs = [(a.cpu, b.cpu) for a, b in zip(self.geoae, self.other, strict=True)]
+        pairs = [(b, a) for a, b in pairs] if self.figure.ratio == "speed" else pairs
+        return median(a / max(b, 1e-9) for a, b in pairs)
 
     @property
     def reached(self) -> bool | None:
@@ -101,6 +111,35 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
         return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
 
     return "\n".join([line(HEADINGS), line(["-" * width for width in widths]), *map(line, rows)])
+
+
+def machine() -> str:
+    """Say what a run was made on: processor, memory, versions."""
+    model = platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        lines = information.read_text(encoding="utf-8").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        model = names[0] if names else model
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    versions = [f"{name} {version(name)}" for name in ("numpy", "zarr", "rasterio", "scikit-learn")]
+    python = f"Python {platform.python_version()}"
+    return f"{cores()} cores of {model}, {memory:.0f} GiB; {', '.join([python, *versions])}."
+
+
+def insert(document: str, text: str) -> str:
+    """Put the text of a run between the marks of a document.
+
+    Raises
+    ------
+    ValueError
+        If the marks are not there.
+    """
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the document has no {BEGIN} ... {END}")
+    return f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}"
 
 
 def to_json(results: Sequence[Result], setting: Setting, load: float | None) -> dict[str, Any]:

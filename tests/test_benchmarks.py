@@ -16,7 +16,7 @@ from benchmarks.figures import Figure, find_figure, load_figures  # noqa: E402
 from benchmarks.figures.ingestion import prepare  # noqa: E402
 from benchmarks.measure import Measured, Setting  # noqa: E402
 from benchmarks.scenes import write_scenes  # noqa: E402
-from benchmarks.table import Result, markdown, row  # noqa: E402
+from benchmarks.table import BEGIN, END, Result, insert, machine, markdown, row  # noqa: E402
 from geoae.chunks import encode_shard  # noqa: E402
 from geoae.cube import Cube  # noqa: E402
 from geoae.raster import read_header  # noqa: E402
@@ -50,8 +50,11 @@ def test_all_figures_make_one_table(
     sizes = ["--scenes", "4", "--size", "256", "--rows", "12", "--latents", "400", "--polygons", "300"]
     sizes += ["--views", "8"]
     where = ["--folder", str(setting.folder), "--json", str(tmp_path / "all.json")]
-    command.main([*sizes, *where, "--repeats", "1"])
+    document = tmp_path / "benchmarks.md"
+    document.write_text(f"# Before\n\n{BEGIN}\nan older run\n{END}\n\nAfter.\n")
+    command.main([*sizes, *where, "--repeats", "1", "--into", str(document)])
     printed = capsys.readouterr()
+    assert document.read_text() == f"# Before\n\n{BEGIN}\n\n{printed.out}\n{END}\n\nAfter.\n"
     for figure in FIGURES.values():
         assert figure.title in printed.out
         assert f"measuring {figure.name}" in printed.err  # progress goes beside the table
@@ -167,10 +170,36 @@ def test_the_ratio_is_the_median_of_the_repeats(setting: Setting) -> None:
     assert row(result, setting)[-4:] == ("<= 1.25", "missed", "5 MB", "7 MB")
 
 
+@pytest.mark.parametrize(("ratio", "expected"), [("time", 4.0), ("speed", 0.25)])
+def test_the_ratio_of_processor_time_goes_the_same_way(ratio: str, expected: float) -> None:
+    result = Result(a_figure(ratio, 1.0), (Measured(1.0, 8.0, 1),), (Measured(1.0, 2.0, 1),))
+    assert result.processor == expected
+
+
 def test_what_cannot_be_measured_is_named(setting: Setting) -> None:
     figure = a_figure("time", 2.0, missing=lambda: "geoae.cli is not there")
     result = command.measure_figure(figure, setting, 3)
     assert "geoae.cli is not there" in markdown([row(result, setting)])
+
+
+def test_a_run_needs_its_place_in_a_document() -> None:
+    assert insert(f"a\n{BEGIN}{END}\nb", "run\n") == f"a\n{BEGIN}\n\nrun\n\n{END}\nb"
+    for document in ("a", BEGIN, END, END + BEGIN):
+        with pytest.raises(ValueError, match="the document has no"):
+            insert(document, "run")
+
+
+def test_a_run_says_what_it_was_made_on() -> None:
+    text = machine()
+    assert f"{measure.cores()} cores of " in text
+    assert f"numpy {np.__version__}" in text
+
+
+def test_the_documentation_has_a_place_for_a_run_and_names_all_figures() -> None:
+    document = (REPOSITORY / "docs" / "benchmarks.md").read_text()
+    assert insert(document, "run") != document
+    for figure in FIGURES.values():
+        assert figure.goal is None or figure.title in document
 
 
 def test_unknown_figures_are_refused() -> None:

@@ -6,6 +6,7 @@ Its scenes are sparse: their headers are real, their pixels are not stored.
 import shutil
 
 from benchmarks.figures import Figure
+from benchmarks.figures.ingestion import make_cube
 from benchmarks.measure import Setting, Work
 from benchmarks.scenes import write_sparse_scenes
 
@@ -26,11 +27,9 @@ def make_sources(setting: Setting) -> None:
 
 def make_full_cube(setting: Setting) -> None:
     """Make a cube of all views, 64 patches each."""
-    from geoae.ingestion import ingest
-
     source = setting.sparse(setting.views, 8 * _TINY)
     write_sparse_scenes(source, setting.views, 8 * _TINY)
-    ingest(source, out=setting.full_cube, patch=_TINY)
+    make_cube(source, setting.full_cube, _TINY)
 
 
 def _quarter(setting: Setting) -> int:

@@ -19,9 +19,18 @@ _CHUNK = 16
 
 def prepare(setting: Setting) -> None:
     """Make the cube that other figures read."""
+    make_cube(setting.source, setting.cube, min(_SIDE, setting.size))
+
+
+def make_cube(source: Path, cube: Path, patch: int) -> None:
+    """Make a cube that is kept from run to run; again where this geoae would make another one."""
+    from geoae.errors import StoreExistsError
     from geoae.ingestion import ingest
 
-    ingest(setting.source, out=setting.cube, patch=min(_SIDE, setting.size))
+    try:
+        ingest(source, out=cube, patch=patch)
+    except StoreExistsError:
+        ingest(source, out=cube, patch=patch, overwrite=True)
 
 
 def _remove(cube: Path) -> None:
@@ -145,5 +154,6 @@ FIGURES = (
         "memory",
         1.1,
         most=650e6,
+        once=True,
     ),
 )
