@@ -195,11 +195,9 @@ def test_a_run_says_what_it_was_made_on() -> None:
     assert f"numpy {np.__version__}" in text
 
 
-def test_the_documentation_has_a_place_for_a_run_and_names_all_figures() -> None:
+def test_the_documentation_has_a_place_for_a_run() -> None:
     document = (REPOSITORY / "docs" / "benchmarks.md").read_text()
     assert insert(document, "run") != document
-    for figure in FIGURES.values():
-        assert figure.goal is None or figure.title in document
 
 
 def test_unknown_figures_are_refused() -> None:
