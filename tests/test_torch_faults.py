@@ -268,7 +268,7 @@ def test_bands_that_are_constant(run, tmp_path):
     assert np.isfinite(layer["error"]).all()
 
 
-@pytest.mark.parametrize("preset", ["residual", "thesis-a14"])
+@pytest.mark.parametrize("preset", ["principal", "residual", "thesis-a14"])
 def test_one_patch_and_a_batch_of_one(run, tmp_path, preset):
     cube = make(tmp_path, scenes=1, side=8)
     options = ["--preset", preset, "--latent-dim", "2", "--steps", "2", "--cube", cube.path, "--quiet"]
