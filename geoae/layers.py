@@ -36,7 +36,7 @@ from geoae.store import (
     write_shard,
 )
 
-__all__ = ["LayerWriter", "dependants", "remove_layer", "write_layer"]
+__all__ = ["LayerWriter", "dependants", "remove_layer", "would_write", "write_layer"]
 
 
 def _options_digest(record: Record, specs: Mapping[str, ArraySpec]) -> str:
@@ -122,10 +122,7 @@ class LayerWriter(AbstractContextManager["LayerWriter"]):
             self._state.remove()  # left by a run that died right after it had committed
             return
         if document is not None and not self._overwrite:
-            raise StoreExistsError(
-                f"{self._path} of {self._root.name} exists and was made otherwise",
-                hint="--overwrite replaces it, --name makes another one",
-            )
+            raise _other(self._root, self._path)
         # A layer that exists stays readable until its successor is complete.
         self._replaces = document is not None
         self._place = self._state / "next" if self._replaces else self._root / self._path
@@ -248,6 +245,31 @@ class LayerWriter(AbstractContextManager["LayerWriter"]):
         self._state.remove()
 
 
+def _other(root: Location, path: str) -> StoreExistsError:
+    return StoreExistsError(
+        f"{path} of {root.name} exists and was made otherwise",
+        hint="--overwrite replaces it, --name makes another one",
+    )
+
+
+def would_write(
+    cube: Cube, path: str, record: Record, specs: Mapping[str, ArraySpec], *, overwrite: bool = False
+) -> bool:
+    """Say whether a `LayerWriter` would write a layer; False if an equal one is there. Writes nothing.
+
+    Raises
+    ------
+    StoreExistsError
+        If the layer exists, was made otherwise, and `overwrite` is off.
+    """
+    document = read_group(cube.location / path)
+    if document is None or overwrite:
+        return True
+    if document["attributes"].get("geoae_work") != _options_digest(record, specs):
+        raise _other(cube.location, path)
+    return False
+
+
 def write_layer(
     cube: Cube, path: str, dataset: xr.Dataset, record: Record, *, overwrite: bool = False
 ) -> None:
@@ -312,8 +334,8 @@ def dependants(cube: Cube, path: str) -> tuple[LayerInfo, ...]:
     return tuple(info for info in cube.layers() if path in info.record.inputs)
 
 
-def remove_layer(cube: Cube, path: str) -> None:
-    """Remove a layer; what was made from it becomes stale.
+def remove_layer(cube: Cube, path: str, *, dry_run: bool = False) -> None:
+    """Remove a layer; what was made from it becomes stale. A dry run only says whether it is there.
 
     Raises
     ------
@@ -325,6 +347,8 @@ def remove_layer(cube: Cube, path: str) -> None:
     kind, _, name = path.partition("/")
     if kind not in schema.LAYER_KINDS or name not in cube.location.names(kind):
         cube.layer_info(path)  # says what there is; a damaged layer can be removed, too
+    if dry_run:
+        return
     work = work_folder(cube.location)
     place: Location = cube.location / path
     with work.lock(path), work.lock("commit", wait=True):

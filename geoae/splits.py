@@ -19,7 +19,7 @@ import xarray as xr
 from geoae import schema
 from geoae.cube import Cube
 from geoae.errors import UsageError
-from geoae.layers import write_layer
+from geoae.layers import would_write, write_layer
 from geoae.provenance import Record
 
 __all__ = ["DEFAULT", "SplitReport", "ensure_split", "parse_split", "rows_of", "split"]
@@ -70,6 +70,7 @@ def split(
     test: Sequence[str] = (),
     seed: int = 0,
     overwrite: bool = False,
+    dry_run: bool = False,
 ) -> SplitReport:
     """Divide a cube's patches into train, validation and test, and write ``splits/<name>``.
 
@@ -91,6 +92,8 @@ def split(
         Seed of the ranking of groups.
     overwrite
         Replace a split of that name.
+    dry_run
+        Say what would be made, write nothing.
 
     Returns
     -------
@@ -131,6 +134,9 @@ def split(
         {"split": (schema.PATCH, codes.astype(np.int8), attributes)},
         attrs={"method": method, "group": cube.catalog.group},
     )
+    if dry_run:
+        would_write(cube, path, record, {}, overwrite=overwrite)
+        return SplitReport(path, method, patches, groups, created=False)
     existed = any(info.path == path for info in cube.layers())
     write_layer(cube, path, dataset, record, overwrite=overwrite)
     return SplitReport(path, method, patches, groups, created=not existed or overwrite)

@@ -378,3 +378,40 @@ def test_the_encoders_options_are_listed(run):
     answer = run("plugins", "pcaa")
     assert (answer.code, answer.error) == (2, "there is no encoder 'pcaa'")
     assert "did you mean pca?" in answer.advice
+
+
+# --- dry runs -------------------------------------------------------------------------------------
+
+
+DRY = [words for words in COMMANDS if "--dry-run" in OPTIONS[words]]
+
+
+def test_these_commands_can_be_tried():
+    assert {("ingest",), ("attach",), ("split",), ("rm",)} <= set(DRY)
+
+
+@pytest.mark.parametrize("words", DRY, ids=" ".join)
+def test_a_dry_run_writes_nothing(run, here, us3d_folder, words):
+    arguments = [str(a).replace("{scenes}", str(us3d_folder)) for a in ANSWERS[words]]
+    before = tree(here)
+    said = run(*words, *arguments, "--dry-run")
+    assert said.code == 0, said.err
+    assert said.out.strip()
+    told = run(*words, *arguments, "--dry-run", "--json")
+    assert told.code == 0
+    assert told.json is not None
+    assert tree(here) == before
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(run, here):
+    assert run("split", "--name", "other").code == 0
+    assert run("split", "--name", "other", "--dry-run").code == 0
+    before = tree(here)
+    other = ("split", "--name", "other", "--seed", "1", "--dry-run")
+    assert run(*other).code == 2
+    assert run(*other, "--overwrite").code == 0
+    assert run("rm", "latents/none", "--dry-run").code == 2
+    answer = run("rm", "latents/pca", "--dry-run")
+    assert answer.out == "latents/pca would be removed; nothing was written\n"
+    assert "clusters/pca was made from it and would be stale now" in answer.err
+    assert tree(here) == before

@@ -14,7 +14,7 @@ from geoae.attachments.vectors import CUBE_ID
 from geoae.cube import Cube
 from geoae.encoding import shard_rows
 from geoae.errors import InputError, UsageError
-from geoae.layers import LayerWriter
+from geoae.layers import LayerWriter, would_write
 from geoae.provenance import Record
 from geoae.store import ArraySpec
 
@@ -145,9 +145,22 @@ def attach(
         missing=cube.n_patches - attached,
         created=not dry_run,
     )
+    spec = _spec(cube, found.z.shape[1])
     if dry_run:
+        would_write(cube, path, record, {"z": spec}, overwrite=overwrite)
         return report
-    return _write(cube, path, found, rows, record, report, overwrite=overwrite)
+    return _write(cube, path, found, rows, record, report, spec, overwrite=overwrite)
+
+
+def _spec(cube: Cube, width: int) -> ArraySpec:
+    return ArraySpec(
+        (cube.n_patches, width),
+        (schema.PATCH, "component"),
+        "float32",
+        shard_rows(cube, width),
+        cube.shard_length,
+        {"long_name": "latent vector; NaN for patches that have none", "units": "1"},
+    )
 
 
 def _write(
@@ -157,21 +170,13 @@ def _write(
     rows: np.ndarray[Any, Any],
     record: Record,
     report: AttachReport,
+    spec: ArraySpec,
     *,
     overwrite: bool,
 ) -> AttachReport:
     row_of = np.full(cube.n_patches, schema.UNUSED)
     row_of[rows] = np.arange(len(rows))
-    shape = (cube.n_patches, found.z.shape[1])
-    attributes = {"long_name": "latent vector; NaN for patches that have none", "units": "1"}
-    spec = ArraySpec(
-        shape,
-        (schema.PATCH, "component"),
-        "float32",
-        shard_rows(cube, shape[1]),
-        cube.shard_length,
-        attributes,
-    )
+    shape = spec.shape
     with LayerWriter(cube, path, record, {"z": spec}, overwrite=overwrite) as writer:
         if writer.exists:
             return AttachReport(**{**vars(report), "created": False})

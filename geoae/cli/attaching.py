@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from geoae.cli.options import CubeOption, Json, Overwrite, Quiet, emit, find_cube, note
+from geoae.cli.options import CubeOption, DryRun, Json, Overwrite, Quiet, emit, find_cube, note
 
 __all__ = ["register"]
 
@@ -42,7 +42,7 @@ def attach(
         str | None, typer.Option(help="Where the latents come from, in your words: model, version.")
     ] = None,
     overwrite: Overwrite = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -65,7 +65,7 @@ def attach(
     if report.missing:
         text += f"; {report.missing} patches have none"
     if dry_run:
-        text += " (would be attached)"
+        text += "; nothing was written"
     elif not report.created:
         text += " (there already, nothing done)"
     emit({**vars(report), "dry_run": dry_run}, as_json=json, text=text)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from geoae.cli.memory import keep_freed_memory
-from geoae.cli.options import CubeOption, Json, Overwrite, Quiet, emit, find_cube, note
+from geoae.cli.options import CubeOption, DryRun, Json, Overwrite, Quiet, emit, find_cube, note
 from geoae.cli.progress import progress
 from geoae.errors import PluginError, UsageError
 
@@ -202,6 +202,7 @@ def split(
     fractions: Annotated[str, typer.Option(help="Shares of train,validation,test.")] = "0.7,0.15,0.15",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the ranking of groups.")] = 0,
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Divide the patches into train, validation and test without cutting a tile in two."""
@@ -219,13 +220,15 @@ def split(
         fractions=shares,
         seed=seed,
         overwrite=overwrite,
+        dry_run=dry_run,
     )
     parts = ", ".join(f"{n} {part}" for part, n in report.patches.items())
     groups = ", ".join(f"{n} {part}" for part, n in report.groups.items())
     text = f"{report.path}: {parts} patches; groups: {groups} (by {report.method})"
     if report.method == "train-only":
         text += "; too few groups and patches to hold any out: scores will be of training patches"
-    emit(vars(report), as_json=json, text=text)
+    text += "; nothing was written" if dry_run else ""
+    emit({**vars(report), "dry_run": dry_run}, as_json=json, text=text)
 
 
 def fit(

@@ -7,7 +7,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from geoae.cli.options import CubeOption, Json, Overwrite, Quiet, cubes_here, emit, find_cube, note, size
+from geoae.cli.options import (
+    CubeOption,
+    DryRun,
+    Json,
+    Overwrite,
+    Quiet,
+    cubes_here,
+    emit,
+    find_cube,
+    note,
+    size,
+)
 from geoae.errors import UsageError
 
 __all__ = ["register"]
@@ -69,7 +80,7 @@ def patches(
         str, typer.Option(help="Begin the name of every layer of a GeoPackage with this.")
     ] = "",
     overwrite: Overwrite = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written.")] = False,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -118,7 +129,7 @@ def rasters(
     scene: Annotated[list[str] | None, typer.Option(help="Only this scene; may be repeated.")] = None,
     split: Annotated[str | None, typer.Option(help="Only this part: test, or NAME:test.")] = None,
     overwrite: Overwrite = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written.")] = False,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geoae.cli.options import CubeArgument, CubeOption, Json, Quiet, emit, find_cube, note, size
+from geoae.cli.options import CubeArgument, CubeOption, DryRun, Json, Quiet, emit, find_cube, note, size
 from geoae.cli.progress import progress
 from geoae.errors import IntegrityError
 
@@ -169,6 +169,7 @@ def _short(value: Any) -> str:
 def remove(
     layer: Annotated[str, typer.Argument(help="Layer to remove, such as clusters/pca.")],
     cube: CubeOption = None,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -181,10 +182,12 @@ def remove(
         stale = [info.path for info in dependants(opened, layer)]
     except IntegrityError:
         stale = []  # a damaged layer is a reason to remove it
-    remove_layer(opened, layer)
+    remove_layer(opened, layer, dry_run=dry_run)
     for path in stale:
-        note(f"note: {path} was made from it and is stale now", quiet=quiet)
-    emit({"removed": layer, "stale": stale}, as_json=json, text=layer)
+        verb = "would be" if dry_run else "is"
+        note(f"note: {path} was made from it and {verb} stale now", quiet=quiet)
+    text = f"{layer} would be removed; nothing was written" if dry_run else layer
+    emit({"removed": layer, "stale": stale, "dry_run": dry_run}, as_json=json, text=text)
 
 
 def verify(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geoae.cli.options import Json, Overwrite, Quiet, emit, note, size
+from geoae.cli.options import DryRun, Json, Overwrite, Quiet, emit, note, size
 from geoae.cli.progress import progress
 from geoae.errors import UsageError
 
@@ -69,7 +69,7 @@ def ingest(
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; all processors by default.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="A Dask scheduler, tcp://host:8786.")] = None,
     overwrite: Overwrite = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
