@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from dask.base import compute
@@ -227,8 +228,10 @@ def _compute(
         return
     stop = threading.Event()
     running = _Running()
-    # pure=False: two tasks are never the same work, and hashing their headers costs time.
-    calls = [delayed(running.call, pure=False)(run_task, task, stop, advance) for task in tasks]
+    # pure=False: two tasks are never the same work, and hashing their headers costs time. Bound, not
+    # handed over as arguments, in which Dask would look for collections, scene by scene.
+    bound = [partial(running.call, run_task, task, stop, advance) for task in tasks]
+    calls = [delayed(call, pure=False, traverse=False)() for call in bound]
     try:
         # The function, not its name: for a name Dask imports distributed first, which takes half a second.
         compute(*calls, scheduler=in_threads, num_workers=workers)
