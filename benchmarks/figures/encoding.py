@@ -83,7 +83,7 @@ def floor(setting: Setting) -> Work:
         reading, read_cpu = time.perf_counter() - begun, time.process_time() - used
         begun, used = time.perf_counter(), time.process_time()
         for _ in range(-(-patches // len(batch))):
-            encoder.transform(batch)
+            encoder.reconstruct(encoder.transform(batch))  # for the error, which is stored
         computing, compute_cpu = time.perf_counter() - begun, time.process_time() - used
         seconds, cpu = max((reading, read_cpu), (computing, compute_cpu))
         return {
