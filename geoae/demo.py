@@ -1,6 +1,7 @@
 """The demo: a synthetic US3D folder, and every step of the way to a map."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -103,7 +104,8 @@ def run_demo(
         found = encode(cube, plugin=name, options=options, progress=report)
         figures = [f"{k.replace('_', ' ')} {v:.3f}" for k, v in found.metrics.items() if v is not None]
         say("  " + ", ".join([f"{found.latent_dim} components of {found.encoded} patches", *figures]))
-    shown = names[0]
+    # The code of a VAE has equal variance in all units, so that distances in it say little about classes.
+    shown = "pca"
     say(f"geoae cluster --latents {shown} --k {CLUSTERS}")
     cluster(cube, latents=shown, k=CLUSTERS)
     say(f"geoae project --latents {shown}")
@@ -111,7 +113,7 @@ def run_demo(
     made = [scenes, path]
     drawings: dict[str, Callable[[], Figure]] = {
         f"reconstructions --latents {','.join(names)}": lambda: plot_reconstructions(cube, names),
-        f"latents --latents {shown}": lambda: plot_latents(cube, shown),
+        **{f"latents --latents {name}": partial(plot_latents, cube, name) for name in names},
         f"map --clusters {shown}": lambda: plot_map(cube, shown),
         f"examples --clusters {shown}": lambda: plot_cluster_examples(cube, shown),
     }

@@ -22,8 +22,9 @@ MADE = {
     "us3d.zarr",
     "reconstructions-vae-pca.png",
     "latents-vae.png",
-    "map-vae.png",
-    "examples-vae.png",
+    "latents-pca.png",
+    "map-pca.png",
+    "examples-pca.png",
     "clusters.gpkg",
     "clusters.parquet",
 }
@@ -58,8 +59,8 @@ def test_it_makes_everything(demo):
         "splits": ["default"],
         "latents": ["pca", "vae"],
         "summaries": ["dfc2019"],
-        "clusters": ["vae"],
-        "projections": ["vae_pca"],
+        "clusters": ["pca"],
+        "projections": ["pca_pca"],
     }
     for kind, names in layers.items():
         for name in names:
