@@ -17,7 +17,7 @@ __all__ = ["HEADINGS", "Result", "insert", "machine", "markdown", "row", "to_jso
 HEADINGS = ("figure", "geoae", "floor or peer", "", "ratio", "processor", "goal", "", "memory", "of peer")
 
 
-BEGIN, END = "<!-- run -->", "<!-- end of run -->"
+BEGIN, END = "<!-- begin: benchmarks -->", "<!-- end: benchmarks -->"
 """Between these lines of a document stands a run."""
 
 
