@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-__all__ = ["SIZES", "Size"]
+__all__ = ["NETWORK", "SIZES", "Size"]
+
+NETWORK = "thesis-a8"
+"""The network of all that does not compare networks: the one that the thesis chose, and quick to train."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(4, 64, 32, 1, 1, 1, 64, 4, 2, (4, 8, 16), (16, 32)),
-    "small": Size(30, 768, 200, 12, 5, 1, 64, 360, 3, (8, 16, 32, 50, 128, 512), (48, 192, 768, 2400)),
+    "small": Size(30, 768, 200, 12, 5, 1, 64, 400, 3, (8, 16, 32, 50, 128, 512), (48, 192, 768, 2400)),
     "full": Size(
         30, 3000, 200, 50, 50, 3, 128, 2200, 3, (8, 16, 32, 50, 64, 128, 256, 512, 1024), (48, 192, 768, 3000)
     ),

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from geoae.sweeps import Data, sweep_latent, sweep_networks, sweep_patch_size
 from geoae.sweeps.tables import SweepReport
 from studies.place import Finding, Place
+from studies.sizes import NETWORK
 
 __all__ = ["latent", "networks_calibrated", "networks_others", "networks_thesis", "patch_size"]
 
@@ -98,7 +99,7 @@ def networks_others(place: Place) -> Finding:
 
 
 def _steps(place: Place) -> Mapping[str, Any]:
-    return {"preset": "residual", "steps": place.size.steps}
+    return {"preset": NETWORK, "steps": place.size.steps}
 
 
 def latent(place: Place) -> Finding:

@@ -7,6 +7,7 @@ from geoae.sweeps.statistics import paired_interval
 from geoae.sweeps.tables import Column, as_markdown
 from geoae.sweeps.trials import Trial, mean_colour
 from studies.place import Finding, Place, judged
+from studies.sizes import NETWORK
 
 __all__ = ["amounts", "dense"]
 
@@ -16,7 +17,7 @@ LATENT = 64
 def dense(place: Place) -> Finding:
     """Compare a convolutional with a dense network at the same latent size and number of steps."""
     train, validation, notes = place.sections()
-    kinds = {"residual": "conv-ae", "thesis-a8": "conv-ae", "dense": "dense-ae", "recurrent": "conv-ae"}
+    kinds = {NETWORK: "conv-ae", "dense": "dense-ae", "recurrent": "conv-ae"}
     trials = [
         Trial(
             plugin,
@@ -30,9 +31,9 @@ def dense(place: Place) -> Finding:
     rows, more, _ = place.rows("c6-dense", trials, train, validation, ["network"])
     by = {row["network"]: row for row in rows}
     difference, low, high = paired_interval(
-        np.array(by["residual"]["patch_mae"]) - np.array(by["dense"]["patch_mae"]), validation.group
+        np.array(by[NETWORK]["patch_mae"]) - np.array(by["dense"]["patch_mae"]), validation.group
     )
-    weights, work = (by["residual"][name] / by["dense"][name] for name in ("parameters", "processor_seconds"))
+    weights, work = (by[NETWORK][name] / by["dense"][name] for name in ("parameters", "processor_seconds"))
     cheaper, quicker = weights < 1, work < 1
     verdict = "confirmed" if cheaper and quicker else "not decided" if cheaper or quicker else "refuted"
     columns = [
@@ -50,7 +51,7 @@ def dense(place: Place) -> Finding:
         claim="Harwood and Paganini: convolutional autoencoders are cheaper than dense ones.",
         verdict=verdict,
         sentence=(
-            f"At a code of {LATENT} numbers and equally many steps, ours has {weights:.2f} times the "
+            f"At a code of {LATENT} numbers and equally many steps, {NETWORK} has {weights:.2f} times the "
             f"parameters of the dense network and took {work:.2f} times its processor time; its absolute "
             f"error is {difference:+.4f} [{low:+.4f}, {high:+.4f}] "
             "compared with it. A recurrent network over the rows stands beside them."
@@ -72,8 +73,8 @@ def amounts(place: Place) -> Finding:
         trials = [
             Trial(
                 "vae",
-                {"preset": "residual", "latent_dim": LATENT, "steps": place.size.steps, "seed": seed},
-                {"network": "residual", "seed": seed},
+                {"preset": NETWORK, "latent_dim": LATENT, "steps": place.size.steps, "seed": seed},
+                {"network": NETWORK, "seed": seed},
             )
             for seed in range(place.size.seeds)
         ]
@@ -81,7 +82,7 @@ def amounts(place: Place) -> Finding:
         found, more, _ = place.rows(f"c6-amounts-{wanted}", trials, train, validation, ["network"])
         said += [text for text in more if text not in said]
         rows += [{**row, "sections": len(train)} for row in found]
-    ours = [row for row in rows if row["network"] == "residual"]
+    ours = [row for row in rows if row["network"] == NETWORK]
     pca = [row for row in rows if row["network"] == "PCA"]
     difference, low, high = paired_interval(
         np.array(ours[-1]["patch_mse"]) - np.array(ours[0]["patch_mse"]), validation.group
@@ -96,7 +97,7 @@ def amounts(place: Place) -> Finding:
                 "training sections", "mean squared error",
                 [
                     Series(
-                        "residual, variational", [r["sections"] for r in ours], [r["mse"] for r in ours],
+                        f"{NETWORK}, variational", [r["sections"] for r in ours], [r["mse"] for r in ours],
                         [r.get("mse_sd", 0.0) for r in ours],
                     ),
                     Series("PCA", [r["sections"] for r in pca], [r["mse"] for r in pca]),

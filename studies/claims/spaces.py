@@ -12,6 +12,7 @@ from geoae.sweeps.statistics import paired_interval
 from geoae.sweeps.tables import Column, as_markdown
 from geoae.sweeps.trials import Trial, errors_of, mean_colour
 from studies.place import Finding, Place, judged, spread
+from studies.sizes import NETWORK
 
 __all__ = ["interpolation", "noise", "permuted"]
 
@@ -48,7 +49,7 @@ def _gradient(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def interpolation(place: Place) -> Finding:
     """Compare what lies between two codes of a plain and of a variational autoencoder."""
     train, validation, notes = place.sections()
-    shared: Mapping[str, Any] = {"preset": "residual", "latent_dim": LATENT, "steps": place.size.steps}
+    shared: Mapping[str, Any] = {"preset": NETWORK, "latent_dim": LATENT, "steps": place.size.steps}
     trials = [
         Trial(plugin, {**shared, "seed": seed}, {"network": title, "seed": seed})
         for title, plugin in (("plain", "conv-ae"), ("variational", "vae"))
@@ -121,8 +122,8 @@ def noise(place: Place) -> Finding:
         trials = [
             Trial(
                 "conv-ae",
-                {"preset": "residual", "latent_dim": LATENT, "steps": place.size.steps, "seed": seed},
-                {"network": "residual", "seed": seed},
+                {"preset": NETWORK, "latent_dim": LATENT, "steps": place.size.steps, "seed": seed},
+                {"network": NETWORK, "seed": seed},
             )
             for seed in range(place.size.seeds)
         ]
@@ -134,7 +135,7 @@ def noise(place: Place) -> Finding:
             own = [line["mse"] / colour["mse"] for line in lines if line["network"] == row["network"]]
             away = [line["foreign_mse"] for line in lines if line["network"] == row["network"]]
             rows.append({**row, "pixels": name, "left": spread(own), "away": float(np.mean(away))})
-            if row["network"] == "residual":
+            if row["network"] == NETWORK:
                 left[name] = np.array(row["patch_mse"]) / np.maximum(colour["patch_mse"], 1e-12)
     difference, low, high = paired_interval(left["pictures"] - left["shuffled"], validation.group)
     columns = [
