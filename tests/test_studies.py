@@ -2,16 +2,15 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from test_sweeps import sections
 
-from conftest import REPOSITORY
-
 torch = pytest.importorskip("torch", reason="needs the extra [torch]")
 
-sys.path.insert(0, str(REPOSITORY))  # the study is not installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the study is not installed
 
 from studies import __main__ as command  # noqa: E402
 from studies import place as places  # noqa: E402
