@@ -2,6 +2,11 @@
 
 A block of ``bash`` or ``python`` in a page is preceded by a comment that says what tests do with it:
 ``<!-- run -->``, or ``<!-- not run: why -->``. The blocks of a page are run in order in one folder.
+
+A block of ``text`` after one that is run is preceded by ``<!-- output -->`` if it shows what that one
+prints, and by ``<!-- not output: why -->`` if it does not. Shown lines are consecutive lines of what was
+printed; ``...`` stands for any text in a line, or alone for any lines. The folder of the run is left out,
+and how much of the disk is free is not compared, nor are blank lines.
 """
 
 import os
@@ -12,13 +17,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 RUN = "run"
+OUTPUT = "output"
 FENCE = re.compile(r"^```\s*(\{?[\w-]*\}?)")
-MARK = re.compile(r"^<!--\s*(run|not run:\s*\S.*?)\s*-->$")
+MARK = re.compile(r"^<!--\s*(run|output|not (?:run|output):\s*\S.*?)\s*-->$")
 RUNNABLE = ("bash", "python")
+FREE = re.compile(r"[\d.]+ [kMGT]?B free")
 
 
 class Block(NamedTuple):
-    """A fenced block: its language, its text, the line it begins at, its mark ("run", "not run: ...", "")."""
+    """A fenced block: its language, its text, the line it begins at, its mark or ""."""
 
     language: str
     text: str
@@ -57,14 +64,24 @@ def environment(scripts: Path) -> dict[str, str]:
 
 
 def run_page(page: Path, folder: Path, scripts: Path | None = None) -> int:
-    """Run the marked blocks of a page in a folder; AssertionError shows the first that fails.
+    """Run the marked blocks of a page in a folder, and compare what they print with what the page shows.
+
+    AssertionError shows the first block that fails, or the first line that was not printed.
 
     ``scripts`` is the folder of programs to use, by default that of the running interpreter.
     Returns the number of blocks run.
     """
     variables = environment(scripts or Path(sys.executable).parent)
-    blocks = [block for block in blocks_of(page.read_text(encoding="utf-8")) if block.mark == RUN]
-    for block in blocks:
+    run, printed = 0, ""
+    for block in blocks_of(page.read_text(encoding="utf-8")):
+        if block.mark == OUTPUT:
+            missing = unprinted(block.text, printed)
+            assert missing is None, (
+                f"{page.name}, line {block.line}: shown but not printed there:\n{missing}\n"
+                f"--- printed\n{printed[-4000:]}"
+            )
+        if block.mark != RUN:
+            continue
         command = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": ["python", "-c"]}[block.language]
         done = subprocess.run(
             [*command, block.text],
@@ -79,4 +96,32 @@ def run_page(page: Path, folder: Path, scripts: Path | None = None) -> int:
             f"{page.name}, line {block.line}: exit code {done.returncode}\n{block.text}\n"
             f"--- stdout\n{done.stdout[-2000:]}\n--- stderr\n{done.stderr[-4000:]}"
         )
-    return len(blocks)
+        # Remarks are printed before results; a reader in an empty folder sees paths in it without it.
+        run, printed = run + 1, (done.stderr + done.stdout).replace(f"{folder}{os.sep}", "")
+    return run
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines to compare."""
+    return [line.rstrip() for line in FREE.sub("... free", text).splitlines() if line.strip()]
+
+
+def same(shown: str, printed: str) -> bool:
+    """Whether a line shows a printed one; ``...`` in it stands for anything."""
+    return re.fullmatch(".*".join(map(re.escape, shown.split("..."))), printed) is not None
+
+
+def unprinted(shown: str, printed: str) -> str | None:
+    """The first shown line that was not printed where the page has it; None if the page tells the truth."""
+    wanted, there = lines_of(shown), lines_of(printed)
+    place, anywhere = 0, True  # the page may begin in the middle
+    for line in wanted:
+        if line.strip() == "...":
+            anywhere = True
+            continue
+        last = len(there) if anywhere else min(place + 1, len(there))
+        found = next((n for n in range(place, last) if same(line, there[n])), None)
+        if found is None:
+            return line
+        place, anywhere = found + 1, False
+    return None

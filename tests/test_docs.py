@@ -2,11 +2,12 @@
 
 import re
 import runpy
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from command_line import commands
-from document_examples import RUNNABLE, blocks_of, run_page
+from document_examples import RUNNABLE, Block, blocks_of, run_page, unprinted
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs"
@@ -50,6 +51,23 @@ def test_every_example_says_whether_it_is_run(page):
         if block.language in RUNNABLE and not block.mark
     ]
     assert unmarked == [], "put <!-- run --> or <!-- not run: why --> before the block"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_text_after_an_example_that_is_run_says_whether_it_is_its_output(page):
+    blocks = blocks_of(page.read_text(encoding="utf-8"))
+    unmarked = [
+        f"{name(page)}:{shown.line}"
+        for run, shown in pairwise(blocks)
+        if run.mark == "run" and shown.language == "text" and not shown.mark
+    ]
+    assert unmarked == [], "put <!-- output --> or <!-- not output: why --> before the block"
+    lost = [
+        f"{name(page)}:{shown.line}"
+        for run, shown in pairwise([Block("", "", 0, ""), *blocks])
+        if shown.mark == "output" and (run.mark != "run" or shown.language != "text")
+    ]
+    assert lost == [], "an output follows the block that prints it"
 
 
 @pytest.mark.slow
@@ -171,4 +189,42 @@ def test_blocks_share_their_folder_and_a_failing_one_fails(tmp_path):
     assert run_page(page, tmp_path) == 2
     page.write_text("<!-- run -->\n```bash\nfalse | true\necho unreached\n```\n")
     with pytest.raises(AssertionError, match="exit code 1"):
+        run_page(page, tmp_path)
+
+
+PRINTED = """\
+note: a.tif is read
+cube.zarr made
+clusters/pca: 8 clusters of 6, 4 patches, silhouette 0.08
+  about 216.2 MB on disk, 75.6 GB free
+"""
+
+
+@pytest.mark.parametrize(
+    ("shown", "missing"),
+    [
+        ("cube.zarr made\nclusters/pca: 8 clusters of 6, 4 patches, silhouette 0.08\n", None),
+        ("cube.zarr made\n\nclusters/pca: 8 clusters of ... patches, silhouette 0.08", None),
+        ("note: a.tif is read\n...\n  about 216.2 MB on disk, 1.2 GB free", None),
+        ("  about 216.3 MB on disk, 75.6 GB free", "  about 216.3 MB on disk, ... free"),
+        (
+            "clusters/pca: 8 clusters of 6, 4 patches, silhouette 0.07",
+            "clusters/pca: 8 clusters of 6, 4 patches, silhouette 0.07",
+        ),
+        ("note: a.tif is read\n  about 216.2 MB on disk, 1.2 GB free", "  about 216.2 MB on disk, ... free"),
+        ("cube.zarr made\nnote: a.tif is read", "note: a.tif is read"),
+        ("cube.zarr", "cube.zarr"),
+    ],
+)
+def test_shown_lines_are_compared_with_printed_ones(shown, missing):
+    assert unprinted(shown, PRINTED) == missing
+
+
+def test_a_page_that_shows_another_number_fails(tmp_path):
+    page = tmp_path / "page.md"
+    run = "<!-- run -->\n```bash\necho $PWD/x has 3 patches\n```\n\n<!-- output -->\n```text\n{}\n```\n"
+    page.write_text(run.format("x has 3 patches"))
+    assert run_page(page, tmp_path) == 1
+    page.write_text(run.format("x has 4 patches"))
+    with pytest.raises(AssertionError, match="line 7: shown but not printed there:\nx has 4 patches"):
         run_page(page, tmp_path)
