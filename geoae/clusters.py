@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from geoae.cube import Cube
 from geoae.errors import InputError, UsageError
-from geoae.layers import write_layer
+from geoae.layers import would_write, write_layer
 from geoae.provenance import Record
 from geoae.schema import PATCH, SPLIT_NAMES, UNUSED, layer_path
 from geoae.splits import parse_split
@@ -277,6 +277,7 @@ def cluster(
     name: str | None = None,
     split: str | None = None,
     overwrite: bool = False,
+    dry_run: bool = False,
 ) -> ClusterReport:
     """Cluster the latents of the patches and write the clusters as a layer.
 
@@ -295,6 +296,8 @@ def cluster(
         patch its cluster; None learns from all patches.
     overwrite
         Replace the layer if it exists.
+    dry_run
+        Compute, write nothing.
 
     Returns
     -------
@@ -337,7 +340,10 @@ def cluster(
         software={"scikit-learn": version("scikit-learn"), "numpy": version("numpy")},
         counts={"patches": len(z), "used": int(usable.sum()), "unused": int((~usable).sum())},
     )
-    write_layer(cube, path, _dataset(found, usable, source, whiten), record, overwrite=overwrite)
+    if dry_run:
+        would_write(cube, path, record, {}, overwrite=overwrite)
+    else:
+        write_layer(cube, path, _dataset(found, usable, source, whiten), record, overwrite=overwrite)
     return ClusterReport(
         path=path,
         k=len(found.size),

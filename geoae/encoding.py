@@ -5,7 +5,7 @@ The core picks channels, splits, normalises, reads and writes; the encoder only 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,9 @@ from geoae.calls import Wants, calling, compute
 from geoae.cube import Cube
 from geoae.encoder import Channel
 from geoae.errors import InputError, UsageError
-from geoae.fitting import Progress, channel_specs, fit, pixel_size
-from geoae.layers import LayerWriter
-from geoae.models import ChannelSpec, Model, check_fits, load_model
+from geoae.fitting import FitPlan, Progress, channel_specs, fit, pixel_size, plan_fit
+from geoae.layers import LayerWriter, made_otherwise, would_write
+from geoae.models import ChannelSpec, Model, ModelSpec, check_fits, load_model
 from geoae.provenance import Record
 from geoae.splits import DEFAULT
 from geoae.store import ArraySpec
@@ -53,7 +53,14 @@ class EncodeReport:
     notes
         What a user must read.
     created
-        False if an equal layer was there.
+        False if an equal layer was there, and in a dry run.
+    n_bytes
+        Size of the layer's arrays before compression; in a dry run without a model only of those that all
+        encoders have.
+    exists
+        Whether a layer of that name was there.
+    training
+        In a dry run: the patches that a model would first be fitted on; None if the model is there.
     """
 
     path: str
@@ -64,6 +71,9 @@ class EncodeReport:
     metrics: Mapping[str, float]
     notes: tuple[str, ...] = ()
     created: bool = True
+    n_bytes: int = 0
+    exists: bool = False
+    training: int | None = None
 
 
 def encode(
@@ -81,6 +91,7 @@ def encode(
     overwrite: bool = False,
     reconstructions: bool = False,
     progress: Progress | None = None,
+    dry_run: bool = False,
 ) -> EncodeReport:
     """Compute a latent vector for every usable patch and write ``latents/<name>``.
 
@@ -98,6 +109,8 @@ def encode(
         See `fit`; `name` also names the layer. With a model, options, input, target and split are its own.
     reconstructions
         Also store what the decoder makes of every vector; as large as the pixels are in float32.
+    dry_run
+        Say what would be fitted and written, write nothing.
 
     Returns
     -------
@@ -127,6 +140,21 @@ def encode(
         fitted = load_model(cube, model)
         with calling(fitted.spec.encoder_name, "use_device"):
             fitted.encoder.use_device(device)
+    elif dry_run:
+        plan = plan_fit(
+            cube,
+            plugin=str(plugin),
+            options=options,
+            input=input,
+            target=target,
+            split=split,
+            min_valid=min_valid,
+            name=name,
+            overwrite=overwrite,
+        )
+        if overwrite or not plan.exists:
+            return _expected(cube, plan, overwrite, reconstructions)
+        fitted = load_model(cube, plan.name)
     else:
         fitted = fit(
             cube,
@@ -142,8 +170,45 @@ def encode(
             progress=progress,
         )
     if reconstructions and not fitted.encoder.has_decoder:
-        raise UsageError(f"model {fitted.name} has no decoder, there are no --reconstructions")
-    return _write_latents(cube, fitted, name or fitted.name, min_valid, overwrite, reconstructions, progress)
+        raise _no_decoder(fitted.name)
+    into = name or fitted.name
+    return _write_latents(cube, fitted, into, min_valid, overwrite, reconstructions, progress, dry_run)
+
+
+def _no_decoder(name: str) -> UsageError:
+    return UsageError(f"model {name} has no decoder, there are no --reconstructions")
+
+
+def _expected(cube: Cube, plan: FitPlan, overwrite: bool, reconstructions: bool) -> EncodeReport:
+    """Say what encoding with a model that is still to be fitted would write."""
+    spec = plan.spec
+    if reconstructions and not plan.kind.has_decoder:
+        raise _no_decoder(plan.name)
+    rows = usable_rows(cube, tuple(c.channel for c in spec.channels), spec.min_valid)
+    path = schema.layer_path("latents", plan.name)
+    there = {info.path: info.record for info in cube.layers()}.get(path)
+    if there is not None and not overwrite:
+        # The model may come out as it was: all else must be the same.
+        record = _record(cube, spec, str(there.options.get("model")), spec.min_valid, reconstructions)
+        inputs = {**there.inputs, **record.inputs}
+        if (there.options, there.inputs, there.software) != (record.options, inputs, record.software):
+            raise made_otherwise(cube.location, path)
+    numbers = plan.latent_dim + 1  # and the error
+    if plan.kind.has_decoder:
+        bands = len(spec.target or spec.channels)
+        numbers += bands + bands * spec.patch**2 * reconstructions
+    return EncodeReport(
+        path=path,
+        model=plan.name,
+        latent_dim=plan.latent_dim,
+        encoded=len(rows),
+        unusable=cube.n_patches - len(rows),
+        metrics={},
+        created=False,
+        n_bytes=4 * cube.n_patches * numbers,
+        exists=there is not None,
+        training=len(plan.train),
+    )
 
 
 def _write_latents(
@@ -154,6 +219,7 @@ def _write_latents(
     overwrite: bool,
     reconstructions: bool,
     progress: Progress | None,
+    dry_run: bool,
 ) -> EncodeReport:
     channels = _channels_of(cube, model, model.spec.channels)
     target = _target_of(cube, model)
@@ -176,12 +242,25 @@ def _write_latents(
     # Without the target there is nothing to compare an image with.
     wants = Wants(errors=model.spec.target is None or target is not None, images=reconstructions)
     shapes = {n: v.shape[1:] for n, v in compute(model.encoder, first, who, wants).items()}
-    record = _record(cube, model, limit, reconstructions)
+    record = _record(cube, model.spec, model.digest, limit, reconstructions)
     path = schema.layer_path("latents", name)
     specs = _specs(cube, model, shapes)
+    report = EncodeReport(
+        path=path,
+        model=model.name,
+        latent_dim=model.encoder.latent_dim,
+        encoded=len(rows),
+        unusable=cube.n_patches - len(rows),
+        metrics=model.spec.report.get("metrics", {}),
+        notes=tuple(model.spec.report.get("notes", ())),
+        n_bytes=sum(4 * math.prod(spec.shape) for spec in specs.values()),
+        exists=any(info.path == path for info in cube.layers()),
+    )
+    if dry_run:
+        would_write(cube, path, record, specs, overwrite=overwrite)
+        return replace(report, created=False)
     with LayerWriter(cube, path, record, specs, overwrite=overwrite) as writer:
-        created = not writer.exists
-        if created:
+        if not writer.exists:
             _fill(model, source, specs, writer, wants, progress)
             _, dtype, attributes = schema.PATCH_VARIABLES[schema.PATCH]
             index = np.arange(cube.n_patches, dtype=dtype)
@@ -190,16 +269,7 @@ def _write_latents(
             }
             counts = {"encoded": len(rows), "unusable": cube.n_patches - len(rows)}
             writer.commit(small, _attributes(cube, model), counts=counts)
-    return EncodeReport(
-        path=path,
-        model=model.name,
-        latent_dim=model.encoder.latent_dim,
-        encoded=len(rows),
-        unusable=cube.n_patches - len(rows),
-        metrics=model.spec.report.get("metrics", {}),
-        notes=tuple(model.spec.report.get("notes", ())),
-        created=created,
-    )
+        return replace(report, created=not writer.exists)
 
 
 def _channels_of(cube: Cube, model: Model, specs: Sequence[ChannelSpec]) -> tuple[Channel, ...]:
@@ -222,8 +292,8 @@ def _target_of(cube: Cube, model: Model) -> tuple[Channel, ...] | None:
     return _channels_of(cube, model, model.spec.target) if known else None
 
 
-def _record(cube: Cube, model: Model, min_valid: float, reconstructions: bool) -> Record:
-    spec = model.spec
+def _record(cube: Cube, spec: ModelSpec, model: str, min_valid: float, reconstructions: bool) -> Record:
+    """Describe a layer of latents; `model` is the digest of its model."""
     inputs = {"cube": cube.cube_id}
     if spec.inputs.get("cube") == cube.cube_id:
         inputs |= dict(spec.inputs)  # the split too; another cube's split is that cube's business
@@ -231,7 +301,7 @@ def _record(cube: Cube, model: Model, min_valid: float, reconstructions: bool) -
         "plugin": spec.plugin,
         "options": dict(spec.options),
         "input": [str(c.channel) for c in spec.channels],
-        "model": model.digest,
+        "model": model,
         "fitted_on": spec.inputs["cube"],
         "min_valid": min_valid,
     }

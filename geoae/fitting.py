@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from geoae import schema
 from geoae.batches import CubePatches, Normalisation, fit_normalisation, parse_input, usable_rows
-from geoae.calls import fit_encoder, report_document
+from geoae.calls import calling, fit_encoder, report_document
 from geoae.cube import Cube
 from geoae.encoder import Channel, Encoder, EncoderConfig, FitContext
 from geoae.errors import InputError, StoreExistsError, UsageError
@@ -27,9 +27,9 @@ from geoae.models import (
     save_model,
 )
 from geoae.registry import encoder_info, load_encoder, parse_options
-from geoae.splits import DEFAULT, TRAIN, VALIDATION, ensure_split, rows_of
+from geoae.splits import DEFAULT, TRAIN, VALIDATION, ensure_split, planned_rows
 
-__all__ = ["Progress", "channel_specs", "fit", "pixel_size"]
+__all__ = ["FitPlan", "Progress", "channel_specs", "fit", "pixel_size", "plan_fit"]
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
 """Called as ``progress(stage, done, total, values)``."""
@@ -54,6 +54,39 @@ def pixel_size(cube: Cube) -> float | None:
     table = cube.table()
     sizes = np.sqrt((table["pixel_size_x"] * table["pixel_size_y"]).to_numpy())
     return float(np.nanmedian(sizes)) if np.isfinite(sizes).any() else None
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """What a fit would do.
+
+    Parameters
+    ----------
+    name
+        Name of the model.
+    kind, config
+        The encoder and its options.
+    spec
+        What is known of the model before it is fitted.
+    train, validation
+        Patches to learn from, and patches held out.
+    exists
+        Whether a model of that name is there: an equal one, or one to be replaced.
+    """
+
+    name: str
+    kind: type[Encoder]
+    config: EncoderConfig
+    spec: ModelSpec
+    train: npt.NDArray[np.int64]
+    validation: npt.NDArray[np.int64]
+    exists: bool
+
+    @property
+    def latent_dim(self) -> int:
+        """Length of the latent vectors as asked for; a fit may find that there are fewer components."""
+        with calling(self.spec.encoder_name, "its constructor"):
+            return self.kind(self.config).latent_dim
 
 
 def fit(
@@ -112,6 +145,60 @@ def fit(
         If the encoder breaks its contract.
     """
     cube = Cube.open(cube)
+    plan = _request(cube, plugin, options, input, target, split, min_valid, name)
+    path = ensure_split(cube, split)
+    spec = plan.spec.model_copy(update={"inputs": {"cube": cube.cube_id, path: cube.layer_digest(path)}})
+    name = plan.name
+    with model_lock(cube, name):
+        there = models_folder(cube) / name
+        if there.exists() and not overwrite:
+            _refuse_other(name, read_spec(there)[0], spec)
+            return load_model(cube, there)
+        # Named by the request: nobody resumes from the checkpoints of other options.
+        folder = models_folder(cube) / f".{name}.checkpoints" / spec.request()[-12:]
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = plan.train, plan.validation
+        fitted = _fit(cube, folder, plan.kind, plan.config, spec, rows, device, progress)
+        model = save_model(cube, name, *fitted, overwrite=overwrite)
+        _tidy(folder, models_folder(cube) / ".logs" / name)
+        return model
+
+
+def plan_fit(
+    cube: Cube | str,
+    *,
+    plugin: str,
+    options: Mapping[str, Any] | None = None,
+    input: str | None = None,
+    target: str | None = None,
+    split: str = DEFAULT,
+    min_valid: float | None = None,
+    name: str | None = None,
+    overwrite: bool = False,
+) -> FitPlan:
+    """Say what `fit` would do with these arguments, and refuse what it would refuse. Writes nothing."""
+    cube = Cube.open(cube)
+    plan = _request(cube, plugin, options, input, target, split, min_valid, name)
+    there = models_folder(cube) / plan.name
+    if there.exists() and not overwrite:
+        found = read_spec(there)[0]
+        # A split that is not there yet is taken for the one that the model was fitted on.
+        inputs = {**found.inputs, **plan.spec.inputs} if len(plan.spec.inputs) == 1 else plan.spec.inputs
+        _refuse_other(plan.name, found, plan.spec.model_copy(update={"inputs": inputs}))
+    return plan
+
+
+def _request(
+    cube: Cube,
+    plugin: str,
+    options: Mapping[str, Any] | None,
+    input: str | None,
+    target: str | None,
+    split: str,
+    min_valid: float | None,
+    name: str | None,
+) -> FitPlan:
+    """Check what is asked for; nothing is written, a missing default split is not made."""
     kind = load_encoder(plugin)
     config = parse_options(kind, options or {})
     name = name or plugin
@@ -122,17 +209,22 @@ def fit(
         produced = None
     if produced is not None and not kind.has_decoder:
         raise UsageError(f"{plugin} makes no image, it has no --target")
-    path = ensure_split(cube, split)
     limit = cube.min_valid if min_valid is None else min_valid
     used = channels + (produced or ())
     rows = usable_rows(cube, used, limit)
-    train, validation = (np.intersect1d(rows, rows_of(cube, path, part)) for part in (TRAIN, VALIDATION))
+    train, validation = (
+        np.intersect1d(rows, planned_rows(cube, split, part)) for part in (TRAIN, VALIDATION)
+    )
     if not len(train):
         raise InputError(
             f"no patch of the split {split!r} can be learned from: of {cube.n_patches}, {len(rows)} have "
             f"{limit:.0%} valid pixels in {', '.join(dict.fromkeys(c.modality for c in used))}",
             hint="a smaller --min-valid, another --input, or another split",
         )
+    path = schema.layer_path("splits", split)
+    inputs = {"cube": cube.cube_id}
+    if any(layer.path == path for layer in cube.layers()):
+        inputs[path] = cube.layer_digest(path)
     info = encoder_info(plugin)
     spec = ModelSpec(
         plugin=plugin,
@@ -144,23 +236,13 @@ def fit(
         pixel_size=pixel_size(cube),
         normalisation=Normalisation(kind=kind.normalisation, offset=(), scale=()),
         target=None if produced is None else channel_specs(cube, produced),
-        inputs={"cube": cube.cube_id, path: cube.layer_digest(path)},
+        inputs=inputs,
         part=schema.SPLIT_NAMES[TRAIN],
         min_valid=limit,
         report={},
     )
-    with model_lock(cube, name):
-        there = models_folder(cube) / name
-        if there.exists() and not overwrite:
-            _refuse_other(name, read_spec(there)[0], spec)
-            return load_model(cube, there)
-        # Named by the request: nobody resumes from the checkpoints of other options.
-        folder = models_folder(cube) / f".{name}.checkpoints" / spec.request()[-12:]
-        folder.mkdir(parents=True, exist_ok=True)
-        fitted = _fit(cube, folder, kind, config, spec, (train, validation), device, progress)
-        model = save_model(cube, name, *fitted, overwrite=overwrite)
-        _tidy(folder, models_folder(cube) / ".logs" / name)
-        return model
+    exists = (models_folder(cube) / name).exists()
+    return FitPlan(name, kind, config, spec, train, validation, exists)
 
 
 def _tidy(folder: Path, logs: Path) -> None:

@@ -36,7 +36,7 @@ from geoae.store import (
     write_shard,
 )
 
-__all__ = ["LayerWriter", "dependants", "remove_layer", "would_write", "write_layer"]
+__all__ = ["LayerWriter", "dependants", "made_otherwise", "remove_layer", "would_write", "write_layer"]
 
 
 def _options_digest(record: Record, specs: Mapping[str, ArraySpec]) -> str:
@@ -122,7 +122,7 @@ class LayerWriter(AbstractContextManager["LayerWriter"]):
             self._state.remove()  # left by a run that died right after it had committed
             return
         if document is not None and not self._overwrite:
-            raise _other(self._root, self._path)
+            raise made_otherwise(self._root, self._path)
         # A layer that exists stays readable until its successor is complete.
         self._replaces = document is not None
         self._place = self._state / "next" if self._replaces else self._root / self._path
@@ -245,7 +245,8 @@ class LayerWriter(AbstractContextManager["LayerWriter"]):
         self._state.remove()
 
 
-def _other(root: Location, path: str) -> StoreExistsError:
+def made_otherwise(root: Location, path: str) -> StoreExistsError:
+    """Return the error for a layer that is there and was made otherwise."""
     return StoreExistsError(
         f"{path} of {root.name} exists and was made otherwise",
         hint="--overwrite replaces it, --name makes another one",
@@ -266,7 +267,7 @@ def would_write(
     if document is None or overwrite:
         return True
     if document["attributes"].get("geoae_work") != _options_digest(record, specs):
-        raise _other(cube.location, path)
+        raise made_otherwise(cube.location, path)
     return False
 
 

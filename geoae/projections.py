@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from geoae.cube import Cube
 from geoae.errors import InputError, UsageError
-from geoae.layers import write_layer
+from geoae.layers import would_write, write_layer
 from geoae.provenance import Record
 from geoae.schema import PATCH, layer_path
 
@@ -144,6 +144,7 @@ def project(
     name: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
+    dry_run: bool = False,
 ) -> ProjectionReport:
     """Project the latents of the patches and write the places as a layer.
 
@@ -163,6 +164,8 @@ def project(
         Seed of methods that start at random.
     overwrite
         Replace the layer if it exists.
+    dry_run
+        Compute, write nothing.
 
     Returns
     -------
@@ -209,7 +212,10 @@ def project(
         {"xy": ((PATCH, "axis"), xy, {"long_name": f"place of the patch in a {method} of {source}"})},
         attrs=attributes,
     )
-    write_layer(cube, path, dataset, record, overwrite=overwrite)
+    if dry_run:
+        would_write(cube, path, record, {}, overwrite=overwrite)
+    else:
+        write_layer(cube, path, dataset, record, overwrite=overwrite)
     return ProjectionReport(
         path=path,
         axes=axes,

@@ -7,6 +7,7 @@ before, and its digests prove it.
 import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ class RepairReport:
     Parameters
     ----------
     before, after
-        What verification found before and after.
+        What verification found before and after; the same in a dry run.
     repaired
         What was made again: ``pixels``, ``metadata``, or the path of a layer.
     impossible
@@ -59,6 +60,7 @@ def repair(
     *,
     workers: int | None = None,
     progress: Progress | None = None,
+    dry_run: bool = False,
 ) -> RepairReport:
     """Make again what verification finds damaged.
 
@@ -76,6 +78,9 @@ def repair(
         Threads; all processors if None.
     progress
         Called as ``progress(stage, done, total)``.
+    dry_run
+        Say what would be made again, write nothing. What is damaged behind damaged metadata is known only
+        when that is repaired, so it may be less.
 
     Returns
     -------
@@ -92,21 +97,31 @@ def repair(
     before = found = verify(cube, workers=workers, progress=progress)
     repaired: list[str] = []
     impossible: list[str] = []
-    if not before.ok and _restore_metadata(cube):
+    if not before.ok and _restore_metadata(cube, dry_run):
         repaired.append("metadata")
-        found = verify(cube, workers=workers, progress=progress)
+        found = found if dry_run else verify(cube, workers=workers, progress=progress)
     damaged = [finding for finding in found.findings if finding.kind == "damaged"]
     layers = set(_layers_of(found))
     impossible += [finding.what for finding in damaged if _of_model(finding.what)]
     if any(_of_root(finding.what) for finding in damaged):
-        _repair_pixels(cube, folder, workers, progress)
+        if not dry_run:
+            _repair_pixels(cube, folder, workers, progress)
+        elif folder is not None or not repaired:
+            _plan_again(cube, _given(folder))
         repaired.append("pixels")
     for path in sorted(layers, key=lambda p: (schema.LAYER_KINDS.index(p.split("/")[0]), p)):
         try:
-            _make_again(cube, _info(cube, path))
+            _refuse_impossible(cube, info := _info(cube, path))
+            if not dry_run:
+                _make_again(cube, info)
             repaired.append(path)
         except GeoaeError as error:
-            impossible.append(f"{path}: {error}")
+            if dry_run and "metadata" in repaired:
+                repaired.append(path)  # what it says is in the copy
+            else:
+                impossible.append(f"{path}: {error}")
+    if dry_run:
+        return RepairReport(before, before, tuple(repaired), tuple(impossible))
     if damaged:
         with work_folder(cube.location).lock("commit", wait=True):
             consolidate_root(cube.location)
@@ -114,13 +129,13 @@ def repair(
     return RepairReport(before, after, tuple(repaired), tuple(impossible))
 
 
-def _restore_metadata(cube: Cube) -> bool:
+def _restore_metadata(cube: Cube, dry_run: bool) -> bool:
     """Write each ``zarr.json`` that differs from its copy in the root's consolidated metadata.
 
     Returns
     -------
     bool
-        Whether one was written. Nothing is done if the root's own attributes were changed.
+        Whether one was written, or would be. Nothing is done if the root's own attributes were changed.
     """
     root = cube.location
     document = read_group(root) or {}
@@ -128,7 +143,7 @@ def _restore_metadata(cube: Cube) -> bool:
         return False
     members: dict[str, Any] = document["consolidated_metadata"]["metadata"]
     written = False
-    with work_folder(root).lock("commit", wait=True):
+    with nullcontext() if dry_run else work_folder(root).lock("commit", wait=True):
         for path, node in members.items():
             if node["node_type"] == "array":
                 content = json.dumps(node, indent=2).encode()  # as zarr writes it
@@ -140,7 +155,8 @@ def _restore_metadata(cube: Cube) -> bool:
             else:
                 content = group_document({})
             if (root / path).get(METADATA) != content:
-                (root / path).put(METADATA, content)
+                if not dry_run:
+                    (root / path).put(METADATA, content)
                 written = True
     return written
 
@@ -211,12 +227,16 @@ def _scenes_of(cube: Cube) -> tuple[str, ...]:
         ) from None
 
 
+def _given(folder: str | Path | None) -> str | Path:
+    if folder is None:
+        raise UsageError("pixels are damaged", hint="geoae repair --source FOLDER reads them again")
+    return folder
+
+
 def _repair_pixels(
     cube: Cube, folder: str | Path | None, workers: int | None, progress: Progress | None
 ) -> None:
-    if folder is None:
-        raise UsageError("pixels are damaged", hint="geoae repair --source FOLDER reads them again")
-    plan = _plan_again(cube, folder)
+    plan = _plan_again(cube, _given(folder))
     root, work = cube.location, work_folder(cube.location)
     begun = planned(work / "ingest")
     if begun is None or begun["digest"] != plan.digest:
@@ -240,10 +260,30 @@ def _info(cube: Cube, path: str) -> LayerInfo:
         raise IntegrityError(f"its record cannot be read ({error})", hint=f"geoae rm {path}") from None
 
 
+def _refuse_impossible(cube: Cube, info: LayerInfo) -> None:
+    """Refuse a layer that needs what is not there.
+
+    Raises
+    ------
+    UsageError
+        If it was attached from a file, its model is gone, or it is not geoae's.
+    """
+    options, maker = dict(info.record.options), info.record.made_by
+    if maker == "attach":
+        raise UsageError(
+            f"it needs the file that it was attached from, {options['file']} ({options['sha256'][:19]})",
+            hint=_attach_again(info.name, options),
+        )
+    if maker == "encode":
+        _model_of(cube, options["model"])
+    elif maker not in ("split", "summarize", "cluster", "project"):
+        raise UsageError(f"{info.path} was made by {maker}, outside geoae's reach")
+
+
 def _make_again(cube: Cube, info: LayerInfo) -> None:
     """Call the function that made a layer with the options of its record."""
     options: dict[str, Any] = dict(info.record.options)
-    kind, name = info.kind, info.name
+    name = info.name
     source = next((p.split("/")[1] for p in info.record.inputs if p.startswith("latents/")), "")
     if info.record.made_by == "split":
         chosen = {k: options[k] for k in ("by", "fractions", "test", "seed")}
@@ -273,13 +313,6 @@ def _make_again(cube: Cube, info: LayerInfo) -> None:
             reconstructions=options.get("reconstructions", False),
             overwrite=True,
         )
-    elif info.record.made_by == "attach":
-        raise UsageError(
-            f"it needs the file that it was attached from, {options['file']} ({options['sha256'][:19]})",
-            hint=_attach_again(name, options),
-        )
-    else:
-        raise UsageError(f"{kind}/{name} was made by {info.record.made_by}, outside geoae's reach")
 
 
 def _attach_again(name: str, options: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from geoae.errors import UsageError
 from geoae.layers import would_write, write_layer
 from geoae.provenance import Record
 
-__all__ = ["DEFAULT", "SplitReport", "ensure_split", "parse_split", "rows_of", "split"]
+__all__ = ["DEFAULT", "SplitReport", "ensure_split", "parse_split", "planned_rows", "rows_of", "split"]
 
 DEFAULT = "default"
 FRACTIONS = (0.7, 0.15, 0.15)
@@ -148,8 +148,30 @@ def ensure_split(cube: Cube, name: str = DEFAULT) -> str:
     if any(info.path == path for info in cube.layers()):
         return path
     if name != DEFAULT:
-        raise UsageError(f"the cube has no split {name!r}", hint="make one with `geoae split --name`")
+        raise _unknown(name)
     return split(cube).path
+
+
+def planned_rows(cube: Cube, name: str, part: int) -> npt.NDArray[np.int64]:
+    """Return the patches of one part of a split, also of the default one that `ensure_split` would make.
+
+    Raises
+    ------
+    UsageError
+        If there is no split of that name.
+    """
+    path = schema.layer_path("splits", name)
+    if any(info.path == path for info in cube.layers()):
+        return rows_of(cube, path, part)
+    if name != DEFAULT:
+        raise _unknown(name)
+    table = cube.table()
+    table["group"] = _groups(cube, table)
+    return np.flatnonzero(_assign(cube, table, "group", FRACTIONS, (), 0)[1] == part).astype(np.int64)
+
+
+def _unknown(name: str) -> UsageError:
+    return UsageError(f"the cube has no split {name!r}", hint="make one with `geoae split --name`")
 
 
 def rows_of(cube: Cube, path: str, part: int) -> npt.NDArray[np.int64]:

@@ -387,7 +387,8 @@ DRY = [words for words in COMMANDS if "--dry-run" in OPTIONS[words]]
 
 
 def test_these_commands_can_be_tried():
-    assert {("ingest",), ("attach",), ("split",), ("rm",)} <= set(DRY)
+    assert {("ingest",), ("attach",), ("split",), ("rm",), ("fit",), ("encode",), ("repair",)} <= set(DRY)
+    assert {("summarize",), ("cluster",), ("project",), ("export", "latents")} <= set(DRY)
 
 
 @pytest.mark.parametrize("words", DRY, ids=" ".join)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from geoae.cli.options import CubeOption, Json, Overwrite, Quiet, emit, find_cube, note
+from geoae.cli.options import CubeOption, DryRun, Json, Overwrite, Quiet, emit, find_cube, note
 from geoae.cli.progress import progress
 from geoae.schema import CODES_TABLE
 
@@ -36,6 +36,7 @@ def summarize(
         str | None, typer.Option(help="Class table of the catalog; its default if not named.")
     ] = None,
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -48,10 +49,12 @@ def summarize(
             table=classes,
             overwrite=overwrite,
             progress=lambda done, total: report("summarize", done, total, {}),
+            dry_run=dry_run,
         )
     if path == f"summaries/{CODES_TABLE}" and classes is None:
         note(_CODES_HINT, quiet=quiet)
-    emit({"path": path}, as_json=json, text=path)
+    text = f"{path} can be made; nothing was written" if dry_run else path
+    emit({"path": path, "dry_run": dry_run}, as_json=json, text=text)
 
 
 def cluster(
@@ -63,6 +66,7 @@ def cluster(
     seed: Seed = 0,
     name: Annotated[str | None, typer.Option(help="Name of the clusters; the latents' by default.")] = None,
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -78,6 +82,7 @@ def cluster(
         seed=seed,
         name=name,
         overwrite=overwrite,
+        dry_run=dry_run,
     )
     for text in report.notes:
         note(f"note: {text}", quiet=quiet)
@@ -88,7 +93,8 @@ def cluster(
     text = f"{report.path}: {report.k} clusters of {sizes} patches{silhouette}"
     if report.unused:
         text += f"; {report.unused} patches have no latents"
-    emit(vars(report), as_json=json, text=text)
+    text += "; nothing was written" if dry_run else ""
+    emit({**vars(report), "dry_run": dry_run}, as_json=json, text=text)
 
 
 def project(
@@ -99,6 +105,7 @@ def project(
     seed: Seed = 0,
     name: Annotated[str | None, typer.Option(help="Name of the projection.")] = None,
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -113,10 +120,14 @@ def project(
         seed=seed,
         name=name,
         overwrite=overwrite,
+        dry_run=dry_run,
     )
     for text in getattr(report, "notes", ()):
         note(f"note: {text}", quiet=quiet)
-    emit(vars(report), as_json=json, text=report.path)
+    text = report.path
+    if dry_run:
+        text += f": {report.axes} axes for {report.used} patches; nothing was written"
+    emit({**vars(report), "dry_run": dry_run}, as_json=json, text=text)
 
 
 def footprints(

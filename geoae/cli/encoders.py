@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from geoae.cli.memory import keep_freed_memory
-from geoae.cli.options import CubeOption, DryRun, Json, Overwrite, Quiet, emit, find_cube, note
+from geoae.cli.options import CubeOption, DryRun, Json, Overwrite, Quiet, emit, find_cube, note, size
 from geoae.cli.progress import progress
 from geoae.errors import PluginError, UsageError
 
@@ -242,13 +242,29 @@ def fit(
     name: Annotated[str | None, typer.Option(help="Name of the model; the encoder's by default.")] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Fit an encoder on the training patches and store the model beside the cube."""
     from geoae.fitting import fit as run  # put off
+    from geoae.fitting import plan_fit  # put off
 
     options = _encoder_options(context, plugin)
+    if dry_run:
+        plan = plan_fit(
+            find_cube(cube),
+            plugin=plugin,
+            options=options,
+            input=input,
+            target=target,
+            split=split,
+            min_valid=min_valid,
+            name=name,
+            overwrite=overwrite,
+        )
+        _tell_plan(plan, overwrite, json)
+        return
     keep_freed_memory()
     with progress(quiet or json) as report:
         model = run(
@@ -271,6 +287,24 @@ def fit(
     emit(document, as_json=json, text=f"model {model.name}: {model.encoder.latent_dim} components{metrics}")
 
 
+def _tell_plan(plan: Any, overwrite: bool, json: bool) -> None:
+    """Say what a fit would do."""
+    document = {
+        "model": plan.name,
+        "plugin": plan.spec.plugin,
+        "latent_dim": plan.latent_dim,
+        "training": len(plan.train),
+        "validation": len(plan.validation),
+        "exists": plan.exists,
+        "dry_run": True,
+    }
+    text = f"model {plan.name}: {plan.latent_dim} components, {len(plan.train)} patches to learn from, "
+    text += f"{len(plan.validation)} held out"
+    if plan.exists:
+        text += "; it would be replaced" if overwrite else "; it is there already, nothing to do"
+    emit(document, as_json=json, text=text + "; nothing was written")
+
+
 def encode(
     context: typer.Context,
     plugin: Annotated[str | None, typer.Option("--plugin", help="Name of the encoder to fit.")] = None,
@@ -285,6 +319,7 @@ def encode(
     ] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
     reconstructions: Annotated[
         bool, typer.Option("--reconstructions", help="Also store the decoder's images.")
     ] = False,
@@ -311,15 +346,22 @@ def encode(
             overwrite=overwrite,
             reconstructions=reconstructions,
             progress=report,
+            dry_run=dry_run,
         )
     for text in result.notes:
         note(f"note: {text}", quiet=quiet)
-    state = "" if result.created else " (there already, nothing done)"
+    state = "" if result.created or dry_run else " (there already, nothing done)"
     text = f"{result.path}: {result.encoded} patches, {result.latent_dim} components"
     text += _metrics_text(result.metrics)
     if result.unusable:
         text += f"; {result.unusable} patches have too few valid pixels"
-    emit(vars(result), as_json=json, text=text + state)
+    if dry_run:
+        model_state = "" if result.training is None else f" would be fitted on {result.training} patches"
+        text += f"; about {size(result.n_bytes)}; model {result.model}{model_state or ' is there'}"
+        if result.exists:
+            text += f"; {result.path} " + ("would be replaced" if overwrite else "is there already")
+        text += "; nothing was written"
+    emit({**vars(result), "dry_run": dry_run}, as_json=json, text=text + state)
 
 
 def _metrics_text(metrics: Any) -> str:

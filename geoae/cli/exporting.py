@@ -183,6 +183,7 @@ def latents(
     ] = False,
     thumbnail_size: Annotated[int, typer.Option(min=1, help="Most pixels along a side of a thumbnail.")] = 64,
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -202,19 +203,21 @@ def latents(
         thumbnails=thumbnails,
         thumbnail_side=thumbnail_size,
         overwrite=overwrite,
+        dry_run=dry_run,
     )
     for text in report.warnings:
         note(f"warning: {text}", quiet=quiet)
     places = "--vector vector" if report.projection is None else "--x proj_x --y proj_y"
     pictures = " --image thumbnail" if report.thumbnail_side else ""
-    note(f"open it: embedding-atlas {path} {places}{pictures}", quiet=quiet)
+    note(f"open it: embedding-atlas {path} {places}{pictures}", quiet=quiet or dry_run)
     text = f"{report.path}: {report.patches} vectors of {report.latent_dim} components"
     if report.thumbnail_side:
         text += f", thumbnails of {report.thumbnail_side} pixels"
-    text += f", {size(report.n_bytes)}"
+    text += f", at most about {size(report.n_bytes)}" if dry_run else f", {size(report.n_bytes)}"
     if report.left_out:
         text += f"; {report.left_out} patches have no vector"
-    emit(vars(report), as_json=json, text=text)
+    text += "; nothing was written" if dry_run else ""
+    emit({**vars(report), "dry_run": dry_run}, as_json=json, text=text)
 
 
 def cite(

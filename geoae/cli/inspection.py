@@ -222,6 +222,7 @@ def repair(
         Path | None, typer.Option("--source", help="Folder that the cube was made from; for pixels.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; all processors by default.")] = None,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -234,12 +235,16 @@ def repair(
             source,
             workers=workers,
             progress=lambda stage, done, total: report(stage, done, total, {}),
+            dry_run=dry_run,
         )
-    lines = [f"repaired: {', '.join(result.repaired)}"] if result.repaired else []
+    verb = "would be repaired" if dry_run else "repaired"
+    lines = [f"{verb}: {', '.join(result.repaired)}"] if result.repaired else []
     lines += [f"not repaired: {text}" for text in result.impossible]
     lines += [f"{f.kind}: {f.what}\n  try: {f.hint}" for f in result.after.findings]
     lines.append(f"{result.after.cube}: " + ("as written" if result.after.ok else "NOT as written"))
+    lines[-1] += "; nothing was written" if dry_run else ""
     document = {
+        "dry_run": dry_run,
         "repaired": result.repaired,
         "impossible": result.impossible,
         "ok": result.after.ok,
@@ -247,7 +252,9 @@ def repair(
         "after": [vars(f) for f in result.after.findings],
     }
     emit(document, as_json=json, text="\n".join(lines))
-    return 0 if result.after.ok else 5
+    foreign = any(finding.kind == "foreign" for finding in result.after.findings)
+    expected = not result.impossible and not foreign
+    return 0 if (expected if dry_run else result.after.ok) else 5
 
 
 def diff(

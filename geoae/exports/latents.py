@@ -18,8 +18,9 @@ from geoae.attachments import CUBE_ID
 from geoae.cube import Cube
 from geoae.errors import InputError, UsageError
 from geoae.exports.columns import export_table
-from geoae.exports.geoparquet import LateColumn, write_geoparquet
-from geoae.exports.target import is_parquet, replacing
+from geoae.exports.geoparquet import LateColumn, plan_geoparquet, write_geoparquet
+from geoae.exports.table import ExportTable
+from geoae.exports.target import check_target, is_parquet, replacing
 from geoae.exports.thumbnails import Thumbnails
 from geoae.schema import layer_path
 
@@ -27,6 +28,9 @@ __all__ = ["LatentsReport", "export_latents"]
 
 VECTOR = "vector"
 THUMBNAIL = "thumbnail"
+_PNG = 200
+"""Bytes of a small picture beside its pixels: head, filters, the name in the column."""
+
 SIDE = 64
 """Default side of a thumbnail in pixels: what fits beside a row of a table."""
 
@@ -50,7 +54,7 @@ class LatentsReport:
     thumbnail_side
         Pixels along a side of the thumbnails; 0 without.
     n_bytes
-        Size of the file.
+        Size of the file; in a dry run about the most that it can be.
     warnings
         One line each: stale layers, scenes that could not be placed on the globe.
     """
@@ -80,6 +84,7 @@ def export_latents(
     thumbnails: bool = False,
     thumbnail_side: int = SIDE,
     overwrite: bool = False,
+    dry_run: bool = False,
 ) -> LatentsReport:
     """Export latents as GeoParquet, one row a patch, as Embedding Atlas opens it.
 
@@ -99,6 +104,8 @@ def export_latents(
         Most pixels along a side of a picture: larger patches are averaged down.
     overwrite
         Replace an existing Parquet file.
+    dry_run
+        Say what would be written, write nothing.
 
     Returns
     -------
@@ -116,12 +123,12 @@ def export_latents(
     if cube.location.is_local and target.resolve().is_relative_to(cube.location.path.resolve()):
         raise UsageError(f"{target} lies in the cube", hint="name a file outside of it")
     name = latents or _only(cube)
-    with replacing(
-        target, suffix=".parquet", kind="Parquet file", is_kind=is_parquet, overwrite=overwrite
-    ) as new:
-        layer = cube.layer(layer_path("latents", name))
-        z = layer["z"].to_numpy()  # (patch, component)
-        known = np.isfinite(z).all(axis=1)
+    layer = cube.layer(layer_path("latents", name))
+    z = layer["z"].to_numpy()  # (patch, component)
+    known = np.isfinite(z).all(axis=1)
+
+    def choose() -> tuple[ExportTable, int, Thumbnails | None]:
+        """Return the table, how many chosen patches have no vector, and what makes the pictures."""
         exported = export_table(
             cube,
             latents=name,
@@ -132,29 +139,40 @@ def export_latents(
             scenes=scenes,
             split=split,
         )
-        chosen = exported.patch_id
-        kept = known[chosen]
+        kept = known[exported.patch_id]
         if not kept.any():
             raise InputError(f"no patch that was chosen has a vector in latents/{name}")
         exported = exported.only(kept)
-        rows = exported.patch_id
-        late = [_vectors(z, rows, name)]
-        side = 0
-        if thumbnails:
-            pictures = Thumbnails.of(cube, rows, thumbnail_side)
-            late.append(_thumbnails(pictures, rows))
-            side = pictures.side
         exported = replace(exported, metadata={**exported.metadata, CUBE_ID: cube.cube_id})
-        _, warnings = write_geoparquet(exported, new, late=late)
+        pictures = Thumbnails.of(cube, exported.patch_id, thumbnail_side) if thumbnails else None
+        return exported, int((~kept).sum()), pictures
+
+    if dry_run:
+        check_target(target, suffix=".parquet", kind="Parquet file", is_kind=is_parquet, overwrite=overwrite)
+        exported, left_out, pictures = choose()
+        _, warnings, n_bytes = plan_geoparquet(exported)
+        picture = 0 if pictures is None else 3 * pictures.side**2 + _PNG
+        n_bytes += len(exported.patch_id) * (4 * z.shape[1] + 4 + picture)
+    else:
+        with replacing(
+            target, suffix=".parquet", kind="Parquet file", is_kind=is_parquet, overwrite=overwrite
+        ) as new:
+            exported, left_out, pictures = choose()
+            rows = exported.patch_id
+            late = [_vectors(z, rows, name)]
+            if pictures is not None:
+                late.append(_thumbnails(pictures, rows))
+            _, warnings = write_geoparquet(exported, new, late=late)
+        n_bytes = target.stat().st_size
     return LatentsReport(
         path=str(target),
         latents=f"latents/{name}",
-        patches=len(rows),
-        left_out=int((~kept).sum()),
+        patches=len(exported.patch_id),
+        left_out=left_out,
         latent_dim=z.shape[1],
         projection=exported.projection,
-        thumbnail_side=side,
-        n_bytes=target.stat().st_size,
+        thumbnail_side=0 if pictures is None else pictures.side,
+        n_bytes=n_bytes,
         warnings=(*exported.warnings, *warnings),
     )
 

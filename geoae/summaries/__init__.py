@@ -20,7 +20,7 @@ from geoae.catalog import VOID, Catalog, ClassTable
 from geoae.chunks import RowReader
 from geoae.cube import Cube
 from geoae.errors import InputError, UsageError
-from geoae.layers import write_layer
+from geoae.layers import would_write, write_layer
 from geoae.mixing import threads
 from geoae.provenance import Record
 from geoae.schema import CODES_TABLE, PATCH, UNUSED, flag_attributes, layer_path, valid_name
@@ -52,6 +52,7 @@ def summarize(
     min_valid: float | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    dry_run: bool = False,
 ) -> str:
     """Summarise the labels and heights of every patch and write them as a layer.
 
@@ -72,6 +73,8 @@ def summarize(
         Replace the layer if it exists.
     progress
         Called as ``progress(done, total)`` in patches.
+    dry_run
+        Refuse what would be refused, read no pixel and write nothing.
 
     Returns
     -------
@@ -97,6 +100,13 @@ def summarize(
         )
     name, classes = _choose_table(cube.catalog, table) if label else (HEIGHTS_ONLY, None)
     minimum = cube.min_valid if min_valid is None else min_valid
+    options = {"table": name, "percentiles": list(percentiles), "min_valid": minimum}
+    options |= {"label": label, "height": height}
+    record = Record(made_by="summarize", options=options, inputs={"cube": cube.cube_id})
+    path = layer_path("summaries", name)
+    if dry_run:
+        would_write(cube, path, record, {}, overwrite=overwrite)
+        return path
     rows = _Rows.empty(cube.n_patches, len(percentiles))
     names = [] if label is None else [label, valid_name(label)]
     names += [] if height is None else [height]
@@ -121,15 +131,7 @@ def summarize(
     if height is not None:
         dataset = dataset.merge(_height_variables(rows.heights, percentiles, height, minimum))
         dataset.attrs |= {"height_modality": height}
-    options = {"table": name, "percentiles": list(percentiles), "min_valid": minimum}
-    options |= {"label": label, "height": height}
-    record = Record(
-        made_by="summarize",
-        options=options,
-        inputs={"cube": cube.cube_id},
-        counts=_counts(dataset, cube.n_patches),
-    )
-    path = layer_path("summaries", name)
+    record = record.model_copy(update={"counts": _counts(dataset, cube.n_patches)})
     write_layer(cube, path, dataset, record, overwrite=overwrite)
     return path
 
