@@ -43,6 +43,7 @@ ORDER = (
     "mixing",
     "normalisation",
     "batches",
+    "workers",
     "assembly",
     "ingestion",
     "splits",

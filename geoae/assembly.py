@@ -4,11 +4,8 @@ Runs of whole shards go to Dask. A journal beside the store tells what is done, 
 is taken over where its bytes are still right. The root's ``zarr.json`` is written last.
 """
 
-import secrets
-import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,7 +14,7 @@ from dask.delayed import delayed
 from dask.threaded import get as in_threads
 
 from geoae.commits import layer_members
-from geoae.errors import GeoaeError, IncompleteError, UsageError
+from geoae.errors import IncompleteError
 from geoae.journal import noted
 from geoae.location import Location
 from geoae.patches import plan_runs
@@ -34,6 +31,7 @@ from geoae.store import (
     write_array,
 )
 from geoae.tables import root_attributes, small_arrays
+from geoae.workers import dask_client, run_on_workers
 
 __all__ = ["RUN_BYTES", "Progress", "assemble"]
 
@@ -221,10 +219,10 @@ def _compute(
             if progress is not None:
                 progress("patches", state["done"], total)
 
-    client = _client(scheduler, workers)
+    client = dask_client(scheduler, workers)
     if client is not None:
         with client as cluster:
-            _compute_distributed(tasks, cluster, lambda shards: advance(_patches(plan, shards)))
+            run_on_workers(tasks, cluster, lambda shards: advance(_patches(plan, shards)))
         return
     stop = threading.Event()
     running = _Running()
@@ -269,56 +267,6 @@ class _Running:
     def wait(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: not self._number)
-
-
-def _client(scheduler: str | None, workers: int | None) -> AbstractContextManager[Any] | None:
-    """Return the Dask client to use: of the scheduler's address, or the active one; None for threads here."""
-    if scheduler is None and (workers is not None or "distributed" not in sys.modules):
-        return None
-    try:
-        # put off: the core runs locally without distributed, which costs 0.5 s and is an extra
-        from distributed import Client, default_client
-    except ImportError:
-        raise UsageError(
-            "--scheduler needs the package distributed", hint="pip install 'geoae[distributed]'"
-        ) from None
-    if scheduler is not None:
-        try:
-            return Client(scheduler)
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f"no Dask scheduler answers at {scheduler}: {error}", hint="start one with: dask scheduler"
-            ) from None
-    try:
-        return nullcontext(default_client())
-    except ValueError:
-        return None
-
-
-def _run_elsewhere(task: ShardTask, stop: Any) -> list[int]:
-    """Make the shards of a task on a worker, whose errors have to travel."""
-    try:
-        return run_task(task, stop)
-    except GeoaeError as error:
-        plain = type(error)(error.message, hint=error.hint)
-    # Outside of the handler: the cause is an error of GDAL, which cannot be pickled.
-    raise plain
-
-
-def _compute_distributed(
-    tasks: list[ShardTask], client: Any, advance: Callable[[Iterable[int]], None]
-) -> None:
-    from distributed import Event, as_completed, wait  # put off, see `_client`
-
-    stop = Event(f"geoae-{secrets.token_hex(8)}", client=client)
-    futures = client.map(_run_elsewhere, tasks, stop=stop, pure=False)
-    try:
-        for _, result in as_completed(futures, with_results=True):
-            advance(result)
-    except BaseException:
-        stop.set()  # as in threads: when this returns, nobody writes any more
-        wait(futures)
-        raise
 
 
 def _commit(

@@ -408,8 +408,8 @@ def test_the_active_client_is_used_unless_threads_are_asked_for(right, good, clu
     from distributed import Client
 
     used = []
-    original = assembly._compute_distributed
-    monkeypatch.setattr(assembly, "_compute_distributed", lambda *a: used.append(1) or original(*a))
+    original = assembly.run_on_workers
+    monkeypatch.setattr(assembly, "run_on_workers", lambda *a: used.append(1) or original(*a))
     with Client(cluster):
         make(plan_of(good), tmp_path / "a", workers=None)
         assert used == [1]
