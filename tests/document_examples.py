@@ -6,7 +6,8 @@ A block of ``bash`` or ``python`` in a page is preceded by a comment that says w
 A block of ``text`` after one that is run is preceded by ``<!-- output -->`` if it shows what that one
 prints, and by ``<!-- not output: why -->`` if it does not. Shown lines are consecutive lines of what was
 printed; ``...`` stands for any text in a line, or alone for any lines. The folder of the run is left out,
-and how much of the disk is free is not compared, nor are blank lines.
+and how much of the disk is free is not compared, nor are blank lines and the width of gaps. Numbers may
+differ by `TOLERANCE`: what is learned is not the same to the last bit on every processor.
 """
 
 import os
@@ -22,6 +23,8 @@ FENCE = re.compile(r"^```\s*(\{?[\w-]*\}?)")
 MARK = re.compile(r"^<!--\s*(run|output|not (?:run|output):\s*\S.*?)\s*-->$")
 RUNNABLE = ("bash", "python")
 FREE = re.compile(r"[\d.]+ [kMGT]?B free")
+NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+TOLERANCE = 0.02
 
 
 class Block(NamedTuple):
@@ -108,7 +111,20 @@ def lines_of(text: str) -> list[str]:
 
 def same(shown: str, printed: str) -> bool:
     """Whether a line shows a printed one; ``...`` in it stands for anything."""
-    return re.fullmatch(".*".join(map(re.escape, shown.split("..."))), printed) is not None
+    pattern = ".*".join(
+        f"({NUMBER.pattern})".join(r"\s+".join(map(re.escape, re.split(r"\s+", text))) for text in parts)
+        for parts in (NUMBER.split(piece) for piece in shown.split("..."))
+    )
+    found = re.fullmatch(pattern, printed)
+    numbers = [number for piece in shown.split("...") for number in NUMBER.findall(piece)]
+    return found is not None and all(map(close, numbers, found.groups()))
+
+
+def close(shown: str, printed: str) -> bool:
+    """Whether two numbers are nearly the same: whole ones within `TOLERANCE`, others a last digit more."""
+    first, second = (float(number.replace(",", "")) for number in (shown, printed))
+    _, point, digits = shown.partition(".")
+    return abs(first - second) <= TOLERANCE * abs(first) + (10.0 ** -len(digits) if point else 0) * 1.001
 
 
 def unprinted(shown: str, printed: str) -> str | None:

@@ -206,14 +206,17 @@ clusters/pca: 8 clusters of 6, 4 patches, silhouette 0.08
         ("cube.zarr made\nclusters/pca: 8 clusters of 6, 4 patches, silhouette 0.08\n", None),
         ("cube.zarr made\n\nclusters/pca: 8 clusters of ... patches, silhouette 0.08", None),
         ("note: a.tif is read\n...\n  about 216.2 MB on disk, 1.2 GB free", None),
-        ("  about 216.3 MB on disk, 75.6 GB free", "  about 216.3 MB on disk, ... free"),
+        ("  about 221.3 MB on disk, 75.6 GB free", "  about 221.3 MB on disk, ... free"),
         (
-            "clusters/pca: 8 clusters of 6, 4 patches, silhouette 0.07",
-            "clusters/pca: 8 clusters of 6, 4 patches, silhouette 0.07",
+            "clusters/pca: 8 clusters of 6, 4 patches, silhouette 0.06",
+            "clusters/pca: 8 clusters of 6, 4 patches, silhouette 0.06",
         ),
         ("note: a.tif is read\n  about 216.2 MB on disk, 1.2 GB free", "  about 216.2 MB on disk, ... free"),
         ("cube.zarr made\nnote: a.tif is read", "note: a.tif is read"),
         ("cube.zarr", "cube.zarr"),
+        ("  about 217 MB on disk, 1.2 GB free", None),  # another processor
+        ("clusters/pca: 8 clusters of 6, 5 patches, silhouette 0.08",) * 2,
+        ("clusters/pca: 8 clusters of   6, 4 patches, silhouette 0.09", None),
     ],
 )
 def test_shown_lines_are_compared_with_printed_ones(shown, missing):
