@@ -267,14 +267,26 @@ def _state(cube: Location, plan: IngestPlan) -> str:
 
 
 def _only_arrays(cube: Location) -> bool:
-    """Say whether a folder holds nothing but Zarr arrays, begun or complete: it may be thrown away."""
+    """Say whether a folder holds nothing but Zarr arrays, begun, complete or half removed: it may go."""
     return all(
         name == METADATA
         or is_partial(name)
         or (cube / name).exists(METADATA)
-        or (cube.is_folder(name) and all(map(is_partial, cube.names(name))))
+        or (cube.is_folder(name) and all(map(_is_of_array, (cube / name).find())))
         for name in cube.names()
     )
+
+
+def _is_of_array(name: str) -> bool:
+    """Say whether a file in a folder without metadata may be an array's: to remove one takes a while.
+
+    Examples
+    --------
+    >>> _is_of_array("c/0/12"), _is_of_array(".partial-3-zarr.json"), _is_of_array("c/notes.txt")
+    (True, True, False)
+    """
+    first, *rest = name.split("/")
+    return is_partial(name) or (first == "c" and all(part.isdecimal() or is_partial(part) for part in rest))
 
 
 def _free_bytes(cube: Location) -> int | None:

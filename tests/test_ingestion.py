@@ -374,6 +374,30 @@ def test_a_folder_that_took_the_place_of_a_begun_cube_is_not_removed(source, tmp
     assert (out / "photos" / "cat.jpg").read_text() == "mine"
 
 
+@pytest.mark.parametrize("options", [{}, {"patch": 10, "overwrite": True}])
+def test_an_array_that_a_killed_run_was_removing_is_ours(source, tmp_path, monkeypatch, options):
+    # A resumed run replaces small arrays, and their files go in any order: the metadata may be the first.
+    make(source, tmp_path / "whole.zarr", **options)
+    out = tmp_path / "c.zarr"
+    interrupt(monkeypatch, source, out, 1)
+    (out / "affine" / "c").mkdir(parents=True)
+    (out / "affine" / "c" / "0").write_bytes(b"old")
+    (out / "msi" / "zarr.json").unlink()
+    make(source, out, **options)
+    assert tree(out) == tree(tmp_path / "whole.zarr")
+
+
+def test_a_file_of_somebody_else_in_such_an_array_is_not_removed(source, tmp_path, monkeypatch):
+    out = tmp_path / "c.zarr"
+    interrupt(monkeypatch, source, out, 1)
+    (out / "affine" / "c").mkdir(parents=True)
+    (out / "affine" / "c" / "notes.txt").write_text("mine")
+    for options in ({}, {"patch": 10, "overwrite": True}):
+        with pytest.raises(StoreExistsError, match="never replaced"):
+            make(source, out, **options)
+    assert (out / "affine" / "c" / "notes.txt").read_text() == "mine"
+
+
 def test_an_empty_folder_may_become_the_cube(source, finished, tmp_path):
     (tmp_path / "c.zarr").mkdir()
     make(source, tmp_path / "c.zarr")
