@@ -69,6 +69,9 @@ _OPTIONS = {
 _DIGITS = 7
 """Decimal digits that a float32 holds."""
 
+_TENS = np.array([float(f"1e{power}") for power in range(23)])
+"""Powers of ten that a float64 holds exactly."""
+
 
 def write_geopackage(
     table: ExportTable, path: Path, *, prefix: str = ""
@@ -222,10 +225,10 @@ def _tidy(values: pa.Array) -> pa.Array:
     wide = values.cast(pa.float64()).to_numpy(zero_copy_only=False)  # NaN for null
     with np.errstate(divide="ignore", invalid="ignore"):
         power = _DIGITS - 1 - np.floor(np.log10(np.abs(wide)))
-        # Division of two exact numbers rounds once; up to 1e22 powers of ten are exact.
-        rounded = np.where(
-            (power >= 0) & (power <= 22), np.round(wide * 10.0 ** np.abs(power)) / 10.0 ** np.abs(power), wide
-        )
+    exact = (power >= 0) & (power < len(_TENS))
+    scale = _TENS[np.where(exact, power, 0).astype(np.intp)]
+    # Division of two exact numbers rounds once.
+    rounded = np.where(exact, np.round(wide * scale) / scale, wide)
     return pa.array(rounded, mask=np.asarray(pc.is_null(values, nan_is_null=True)))
 
 
@@ -299,29 +302,20 @@ def check_layers(layers: Sequence[Layer], path: Path) -> tuple[tuple[ExportedLay
     IntegrityError
         If the file does not read back as it was written.
     """
-    expected = described(layers)
-    for layer in expected:
-        number = layer.features
+    expected, lost = described(layers), []
+    for layer, wanted in zip(layers, expected, strict=True):
         try:
-            info = pyogrio.read_info(path, layer=layer.name, force_feature_count=True)
+            info = pyogrio.read_info(path, layer=wanted.name, force_feature_count=True)
         except pyogrio.errors.DataSourceError as error:
-            raise IntegrityError(f"{path.name}: layer {layer.name} cannot be read back: {error}") from error
-        if info["features"] != number:
+            raise IntegrityError(f"{path.name}: layer {wanted.name} cannot be read back: {error}") from error
+        if info["features"] != wanted.features:
             raise IntegrityError(
-                f"{path.name}: layer {layer.name} holds {info['features']} of {number} polygons",
+                f"{path.name}: layer {wanted.name} holds {info['features']} of {wanted.features} polygons",
                 hint="is the disk full?",
             )
-    return expected, _lost_crs(layers, path)
-
-
-def _lost_crs(layers: Sequence[Layer], path: Path) -> tuple[str, ...]:
-    """Say which CRS a GeoPackage cannot hold as it is."""
-    return tuple(
-        f"layer {layer.name}: the GeoPackage holds its CRS only nearly"
-        for layer in layers
-        if layer.crs is not None
-        and not crs_equal(layer.crs, pyogrio.read_info(path, layer=layer.name)["crs"])
-    )
+        if layer.crs is not None and not crs_equal(layer.crs, info["crs"]):
+            lost.append(f"layer {layer.name}: the GeoPackage holds its CRS only nearly")
+    return expected, tuple(lost)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ columns of that histogram, so every code is accounted for, also one that no tabl
 in metres and void where they are not finite.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -188,30 +187,37 @@ def height_statistics(
     (array([2.]), array([[2.]]), array([0.75]))
     """
     n, q = len(heights), np.asarray(percentiles, dtype=np.float64) / 100
-    mean, std, valid = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n)
+    number, anchor = np.zeros(n), np.zeros(n)
+    total, square = np.full(n, np.nan), np.full(n, np.nan)
     percentile = np.full((n, len(q)), np.nan)
-    # In float64: surfaces of 2,000 m in float32 would lose millimetres. Voids are set to 0 in place, since
-    # to gather the other pixels takes longer than the sums.
-    deviation = np.empty(math.prod(heights.shape[1:]))
-    for i, patch in enumerate(heights.reshape(n, deviation.size)):
-        finite = np.isfinite(patch)
-        number = int(np.count_nonzero(finite))
-        if not number:
+    # In float64: surfaces of 2,000 m in float32 would lose millimetres. Voids are set to 0, since to gather
+    # the other pixels takes longer than the sums.
+    finite = np.empty(heights.shape[1:], dtype=bool)
+    void = np.empty_like(finite)
+    offsets = np.empty(heights.shape[1:])
+    for i, patch in enumerate(heights):
+        np.isfinite(patch, out=finite)
+        number[i] = known = np.count_nonzero(finite)
+        if not known:
             continue
-        void = None if number == patch.size else ~finite
-        valid[i] = number / patch.size
-        np.copyto(deviation, patch)
-        if void is not None:
-            deviation[void] = 0
-        mean[i] = deviation.sum() / number
-        deviation -= mean[i]
-        if void is not None:
-            deviation[void] = 0
-        # Not by dot, whose threads would make the last bits depend on the number of cores.
-        np.square(deviation, out=deviation)
-        std[i] = np.sqrt(deviation.sum() / number)
+        # From a height of the patch: what is left has small squares, and one pass finds both sums.
+        anchor[i] = patch.flat[finite.argmax()]
+        np.copyto(offsets, patch)
+        np.subtract(offsets, anchor[i], out=offsets)
+        if known < patch.size:
+            np.logical_not(finite, out=void)
+            np.copyto(offsets, 0, where=void)
+        total[i] = np.einsum("yx->", offsets)
+        # Row by row: one product of the whole would go to threads, and the last bits depend on their number.
+        square[i] = np.vecdot(offsets, offsets).sum()
         if len(q):
-            percentile[i] = _percentiles(np.sort(patch if void is None else patch[finite]), q)
+            percentile[i] = _percentiles(
+                np.sort(patch if known == patch.size else patch[finite], axis=None), q
+            )
+    with np.errstate(invalid="ignore"):
+        offset = total / number
+        std = np.sqrt(np.maximum(square / number - offset**2, 0))
+    mean, valid = anchor + offset, number / max(void.size, 1)
     return HeightStatistics(mean, std, percentile, valid)
 
 
