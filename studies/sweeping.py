@@ -15,7 +15,7 @@ __all__ = ["latent", "networks_calibrated", "networks_others", "networks_thesis"
 NETWORK_SIDE = 128
 """Sections of the thesis."""
 
-CHOSEN = ("residual", "thesis-a1", "thesis-a8", "thesis-a14")
+CHOSEN = ("principal", "residual", "thesis-a1", "thesis-a8", "thesis-a14")
 """Networks of the second data set in a small study: ours, the thesis' first and its two chosen ones."""
 
 

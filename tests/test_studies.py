@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="needs the extra [torch]")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the study is not installed
 
 from studies import __main__ as command  # noqa: E402
+from studies import blocks  # noqa: E402
 from studies import place as places  # noqa: E402
 from studies.claims.invariance import shifted  # noqa: E402
 from studies.claims.locality import perturbed, spilled  # noqa: E402
@@ -44,6 +45,41 @@ def test_shuffled_pixels_keep_their_colours():
         assert not np.array_equal(before, after)
         colours = [sorted(map(tuple, x.reshape(3, -1).T.tolist())) for x in (before, after)]
         assert colours[0] == colours[1]
+
+
+def test_no_training_patch_touches_a_block_that_is_held_out():
+    corner = np.array([(y, x) for y in range(0, 1921, 64) for x in range(0, 2433, 64)])
+    train, block = blocks.held_out(corner, (2048, 2560))
+    chosen = np.unique(block[block >= 0])
+    assert len(chosen) == 5  # a quarter of 4 x 5
+    assert (np.bincount(block[block >= 0])[chosen] == 16).all()
+    held_out = np.zeros((2048, 2560), bool)
+    for y, x in corner[block >= 0]:
+        assert not held_out[y : y + 128, x : x + 128].any()  # tiles do not overlap
+        held_out[y : y + 128, x : x + 128] = True
+    assert held_out.sum() == 5 * 512**2
+    for (y, x), trains in zip(corner, train, strict=True):
+        assert trains == (not held_out[y : y + 128, x : x + 128].any())
+
+
+def test_the_table_of_blocks_is_beside_pca(tmp_path):
+    book = tmp_path / "book.jsonl"
+    image = np.random.default_rng(0).random((9, 1, 16, 16)).astype(np.float32)
+    some = sections(image)
+    trials = [("pca", 2, 0, 0), ("dense", 2, 1, 0), ("dense", 2, 1, 1)]
+    blocks.run(book, some, some, trials)
+    lines = blocks.lines_of(book)
+    assert [tuple(line["trial"]) for line in lines] == trials
+    blocks.run(book, some, some, trials)
+    assert blocks.lines_of(book) == lines  # none is made again
+    head, _, dense, pca = blocks.table(lines).splitlines()
+    assert head.count("|") == dense.count("|") == pca.count("|")
+    assert dense.startswith("| 2 | `dense`, 1 steps | 2 | .")
+    assert " %" in dense
+    more = np.mean([line["mae"] for line in lines[1:]]) / np.mean(lines[0]["mae"]) - 1
+    assert f"{more:+.1%}".replace("%", " %") in dense
+    assert pca.startswith("| 2 | PCA | 1 | .")
+    assert "%" not in pca
 
 
 def test_networks_that_learned_nothing_decide_nothing(tmp_path):

@@ -10,12 +10,13 @@ from geoae.encoder import FitContext  # noqa: E402
 from geoae.errors import UsageError  # noqa: E402
 from geoae.registry import load_encoder, parse_options  # noqa: E402
 from geoae.testing import ArrayPatches, synthetic_patches  # noqa: E402
-from geoae_torch.axes import PrincipalAxes, find_axes, smaller  # noqa: E402
+from geoae_torch.axes import PrincipalAxes, find_axes  # noqa: E402
 from geoae_torch.corruption import turn  # noqa: E402
 from geoae_torch.description import load_architecture, parse_architecture  # noqa: E402
 from geoae_torch.feed import ResidentFeed  # noqa: E402
 from geoae_torch.networks import build  # noqa: E402
 from geoae_torch.shapes import plan  # noqa: E402
+from geoae_torch.sizes import smaller  # noqa: E402
 
 CPU = torch.device("cpu")
 SHAPE = (3, 16, 16)
@@ -134,6 +135,37 @@ def test_a_network_begins_as_its_axes_and_its_variance_is_the_best(images):
     for change in (-0.1, 0.1):
         assert bound(best) < bound(best + change)
     assert torch.allclose(code.log_var, code.log_var[:1].expand_as(code.log_var))
+
+
+@pytest.mark.parametrize("patch", [16, 45, 128])
+def test_the_decoders_layers_add_to_the_smaller_image_of_the_axes(patch):
+    sizes = plan(load_architecture("principal"), patch=patch, bands=3, latent_dim=4)
+    side = min(patch, 32) if patch != 45 else 22
+    assert sizes.picture == smaller((patch, patch), 3) == (side, side)
+    assert sizes.decoder[0].inputs == sizes.decoder[-1].outputs == (side, side, 3)
+    network = build(sizes, seed=0).requires_grad_(False)
+    rng = torch.Generator().manual_seed(0)
+    z = torch.randn(2, 4, generator=rng)
+    network.axes.up.normal_(generator=rng)
+    network.axes.scale.fill_(0.5)
+    assert torch.equal(network.decode(z), network.axes.decode(z))
+    network.decoder[sizes.architecture.output_place].body.bias.copy_(torch.tensor([0.1, 0.2, 0.3]))
+    added = network.decode(z) - network.axes.decode(z)
+    assert added.shape == (2, 3, patch, patch)
+    assert torch.allclose(added, torch.tensor([0.05, 0.1, 0.15])[:, None, None].expand_as(added), atol=1e-5)
+
+
+def test_the_first_steps_do_not_throw_the_codes_about():
+    """Adam's first step moves all weights of a head by the rate: here of 8192."""
+    rng = np.random.default_rng(0)
+    patches = np.clip(0.5 + 0.2 * rng.normal(size=(8, 3, 4, 4)), 0, 1).astype(np.float32)
+    patches = patches.repeat(32, axis=2).repeat(32, axis=3)
+    encoder = load_encoder("vae")(parse_options(load_encoder("vae"), {"latent_dim": 4, "steps": 1}))
+    encoder.fit(ArrayPatches(patches), FitContext(device="cpu"))
+    network, seen = encoder._network, torch.from_numpy(patches)
+    with torch.no_grad():
+        moved = network.encode(seen).mean - network.axes.encode(seen)
+    assert 0 < float(moved.abs().max()) < 0.3
 
 
 def test_training_gains_on_the_axes_and_leaves_them(images):

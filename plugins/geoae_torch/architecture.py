@@ -243,7 +243,8 @@ class Architecture(Description):
     principal_axes: bool = Field(
         default=False,
         description="Whether principal axes of the training patches, found before training and then fixed, "
-        "encode and decode beside the layers, which begin with nothing to add.",
+        "encode and decode beside the layers, which begin with nothing to add. The decoder's layers get the "
+        "image that the axes make of the code, at most 3072 numbers, and add to it before it is enlarged.",
     )
 
     @model_validator(mode="after")

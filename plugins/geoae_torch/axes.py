@@ -2,7 +2,8 @@
 
 The best linear variational autoencoder is probabilistic principal component analysis [1]_, which needs one
 look at the patches and no training. A network with ``principal_axes`` begins as that, exactly: its layers add
-nothing at first, and learn what straight lines miss. The axes are found on patches made smaller, which holds
+nothing at first, and learn what straight lines miss. The decoder's see the image that the axes make, so that
+convolutions can mend it, the same everywhere. The axes are found on patches made smaller, which holds
 nearly all of their variance, and stay as they are.
 
 References
@@ -19,32 +20,15 @@ from torch import Tensor, nn
 
 from geoae_torch.corruption import turn
 from geoae_torch.feed import Feed
+from geoae_torch.sizes import smaller
 
-__all__ = ["NUMBERS", "PrincipalAxes", "find_axes", "smaller"]
-
-NUMBERS = 3072
-"""Most numbers of a patch that is made smaller: 32 x 32 pixels of three bands."""
+__all__ = ["PrincipalAxes", "find_axes"]
 
 _BATCH = 64
 _ROUNDS = 6
 _SPARE = 16
 _NOTHING = 1e-7
 """Share of the largest variance below which an axis is rounding."""
-
-
-def smaller(patch: tuple[int, int], bands: int) -> tuple[int, int]:
-    """Return the pixels to which a patch is reduced: whole squares become one, as few as will do.
-
-    Examples
-    --------
-    >>> smaller((128, 128), 3), smaller((64, 64), 3), smaller((128, 128), 8), smaller((16, 16), 3)
-    ((32, 32), (32, 32), (18, 18), (16, 16))
-    """
-    y, x = patch
-    factor = 1
-    while max(y // factor, 1) * max(x // factor, 1) * bands > NUMBERS and factor < max(y, x):
-        factor += 1
-    return max(y // factor, 1), max(x // factor, 1)
 
 
 class PrincipalAxes(nn.Module):
@@ -79,6 +63,7 @@ class PrincipalAxes(nn.Module):
         self.up: Tensor
         self.input_mean: Tensor
         self.output_mean: Tensor
+        self.scale: Tensor
         self.rows: Tensor
         self.columns: Tensor
         self.target_rows: Tensor
@@ -92,6 +77,7 @@ class PrincipalAxes(nn.Module):
             "output_mean": (outputs,),
         }.items():
             self.register_buffer(name, torch.zeros(shape, device=device))
+        self.register_buffer("scale", torch.ones((), device=device))
         # Making smaller and larger again are matrices along y and x: faster than torch's on a processor.
         # Along x, channels lie inside: every channel by itself.
         (y, x), eye, out_eye = patch, torch.eye(bands), torch.eye(out_bands)
@@ -110,12 +96,23 @@ class PrincipalAxes(nn.Module):
         with torch.autocast("cuda" if images.is_cuda else "cpu", enabled=False):
             return (_reduced(images, self.rows, self.columns) - self.input_mean) @ self.down.T
 
+    def picture(self, z: Tensor) -> Tensor:
+        """Compute what codes add to the mean, ``(n, band, y, x)`` smaller images of deviation one."""
+        with torch.autocast("cuda" if z.is_cuda else "cpu", enabled=False):
+            small: Tensor = z.float() @ (self.up / self.scale)
+        return small.view(len(z), *self.outer, self.out_bands).permute(0, 3, 1, 2)
+
+    def enlarge(self, picture: Tensor) -> Tensor:
+        """Make patches ``(n, band, y, x)`` of what `picture` gives, channels last."""
+        with torch.autocast("cuda" if picture.is_cuda else "cpu", enabled=False):
+            small = picture.float().permute(0, 2, 3, 1).flatten(1) * self.scale + self.output_mean
+            flat = small.view(len(small), self.outer[0], -1)  # (n, y, x * band)
+            image: Tensor = (self.larger_rows @ flat) @ self.larger_columns.T
+        return image.view(len(image), *self.patch, self.out_bands).permute(0, 3, 1, 2)
+
     def decode(self, z: Tensor) -> Tensor:
         """Compute images ``(n, band, y, x)``, channels last."""
-        with torch.autocast("cuda" if z.is_cuda else "cpu", enabled=False):
-            small = (z.float() @ self.up + self.output_mean).view(len(z), self.outer[0], -1)
-            image: Tensor = (self.larger_rows @ small) @ self.larger_columns.T  # (n, y, x * band)
-        return image.view(len(z), *self.patch, self.out_bands).permute(0, 3, 1, 2)
+        return self.enlarge(self.picture(z))
 
     @torch.no_grad()
     def fit(self, feed: Feed, *, turned: bool = False, seed: int = 0) -> Tensor:
@@ -149,6 +146,8 @@ class PrincipalAxes(nn.Module):
         directions = torch.where(used, axes / deviation, 0.0)  # (number, axis)
         self.down.zero_()[: len(used)] = directions.T.float()
         self.up.zero_()[: len(used)] = (directions.T @ crossed).float()
+        deviation = self.up.square().sum(0).mean().sqrt()
+        self.scale.copy_(torch.where(deviation > 0, deviation, 1.0))
         self.input_mean.copy_(mean)
         self.output_mean.copy_(goal)
         return self._spread(feed)

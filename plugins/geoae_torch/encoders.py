@@ -289,7 +289,7 @@ class AutoencoderEncoder(Encoder):
 class ConvEncoder(AutoencoderEncoder):
     """Autoencoder: a network that must pass a patch through a short vector.
 
-    Any preset or network of one's own; by default principal axes, and a residual network beside them.
+    Any preset or network of one's own; by default principal axes, and convolutions that mend what they make.
     """
 
 

@@ -4,6 +4,7 @@ An `Autoencoder` maps images ``(n, band, y, x)`` to codes and back. Trainable pa
 plan. Memory is channels last throughout.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -132,7 +133,7 @@ class Autoencoder(nn.Module):
         if plan.architecture.principal_axes:
             self.axes = PrincipalAxes(plan.patch, plan.bands, plan.out_bands, plan.latent_dim, device)
         self.decoder = nn.ModuleList(
-            Stage(step, plan, geometry, mirrored, device, activated=place != last)
+            Stage(step, plan, geometry, mirrored, device, activated=place != last, decodes=True)
             for place, step in enumerate(plan.decoder)
         )
 
@@ -152,6 +153,10 @@ class Autoencoder(nn.Module):
             x = stage(x, indices)
         if not self.plan.heads:  # the code is the encoder's map
             return Code(layers.flatten(_mirror(x) if self.mirrored else x), None, tuple(indices))
+        if self.axes is not None:
+            # Adam moves every weight by the rate, and so a sum of n features by n rates: too far for codes
+            # that are right already.
+            x = x / math.sqrt(x.shape[1])
         mean = self.mean(x)
         if self.axes is not None:
             mean = mean + self.axes.encode(images)
@@ -179,7 +184,9 @@ class Autoencoder(nn.Module):
                 hint="choose a network without unpool",
             )
         x = z
-        if len(self.plan.code_shape) == 3:
+        if self.axes is not None:
+            x = self.axes.picture(z)
+        elif len(self.plan.code_shape) == 3:
             x = layers.spread(z, *self.plan.code_shape[:2])
             x = _mirror(x) if self.mirrored else x
         elif len(self.plan.code_shape) == 2:
@@ -188,7 +195,7 @@ class Autoencoder(nn.Module):
         for stage in self.decoder:
             x = stage(x, left)
         if self.axes is not None:
-            x = x + self.axes.decode(z)
+            x = self.axes.enlarge(x + self.axes.picture(z))
         return _mirror(x) if self.mirrored else x
 
     def decode(self, z: Tensor, indices: Sequence[Tensor] = ()) -> Tensor:
@@ -212,6 +219,8 @@ class Stage(nn.Module):
         The whole, for the patch.
     activated
         Whether the activation is applied here.
+    decodes
+        Whether it is one of the decoder's.
     """
 
     def __init__(
@@ -223,10 +232,11 @@ class Stage(nn.Module):
         device: torch.device | str | None,
         *,
         activated: bool = True,
+        decodes: bool = False,
     ) -> None:
         super().__init__()
         self.step = step
-        self.patch = plan.patch
+        self.patch = plan.picture if decodes else plan.patch
         self.mirrored = mirrored
         self.body = _body(step, geometry, device)
         self.activation: Activation = getattr(step.layer, "activation", "linear")

@@ -316,15 +316,22 @@ def _residual() -> Architecture:
 
 
 def _principal() -> Architecture:
-    found = _residual()
-    described = {
+    described: dict[str, Any] = {
         "name": "principal",
-        "title": "Principal axes of the patches, and a residual network for what they miss",
+        "title": "Principal axes of the patches, and convolutions that mend what they make",
         "notes": "The axes are found before training, on patches of at most 3072 numbers, and not trained: "
-        "they are not counted. The layers are those of `residual`, and begin with nothing to add.",
+        "they are not counted. The layers of the decoder see the image that the axes make, and begin with "
+        "nothing to add to it; so do the encoder's, those of `residual`. Takes every patch.",
         "principal_axes": True,
+        "decoder": (
+            Conv(filters=32, kernel=4, stride=2, activation="selu"),
+            Residual(filters=32),
+            Residual(filters=32),
+            TransposedConv(filters="bands", kernel=4, stride=2),
+            Crop(),
+        ),
     }
-    return Architecture.model_validate({**found.with_output("linear").model_dump(mode="json"), **described})
+    return _residual().model_copy(update=described)
 
 
 @lru_cache(maxsize=1)

@@ -7,6 +7,9 @@ from geoae_torch.presets import HARWOOD, OURS, THESIS
 
 __all__ = ["sweep_protocols"]
 
+_NAMES = ("principal", "residual")
+"""Our networks: the default one, and its layers without axes."""
+
 _THESIS = tuple(f"thesis-a{number}" for number in range(1, 19))
 
 _AS_PRINTED: dict[str, Any] = {
@@ -42,12 +45,12 @@ def sweep_protocols() -> Mapping[str, Mapping[str, Any]]:
         ),
         "calibrated": _protocol(
             f"{OURS}: the thesis' networks and ours with a calibrated divergence, Adam and small batches",
-            _trials(("residual", *_THESIS), "vae", {**_OURS, "kl": "calibrated", "latent_dim": 1024}),
+            _trials((*_NAMES, *_THESIS), "vae", {**_OURS, "kl": "calibrated", "latent_dim": 1024}),
         ),
         "others": _protocol(
             f"The other documents' networks ({HARWOOD}, and others), as plain autoencoders of 64 numbers",
             [
-                *_trials(("residual", "recurrent"), "conv-ae", {**_OURS, "latent_dim": 64}),
+                *_trials((*_NAMES, "recurrent"), "conv-ae", {**_OURS, "latent_dim": 64}),
                 # Its code becomes an image without a layer between them.
                 *_trials(("harwood",), "conv-ae", {**_OURS, "latent_dim": 1024, "loss": "mse"}),
                 *_trials(("dense",), "dense-ae", {**_OURS, "latent_dim": 64}),

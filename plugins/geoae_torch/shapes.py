@@ -3,7 +3,7 @@
 Rules for any patch size. An encoder takes every size that its layers leave at least a pixel of. A decoder
 that begins with a reshape begins with the size from which its layers reach the patch exactly; where no size
 does, the patch is refused, unless the decoder ends with a crop. A decoder that begins with the encoder's map
-must give the patch back as it is.
+must give the patch back as it is, and beside principal axes the smaller image that these make.
 """
 
 from collections.abc import Sequence
@@ -37,6 +37,7 @@ from geoae_torch.sizes import (
     length_of,
     side_after,
     side_before,
+    smaller,
     text_of,
 )
 
@@ -120,6 +121,11 @@ class Plan:
     def decoder_parameters(self) -> int:
         """Number of trainable parameters after the code."""
         return sum(step.parameters for step in self.decoder)
+
+    @property
+    def picture(self) -> tuple[int, int]:
+        """Pixels ``(y, x)`` of the image that the decoder's layers make."""
+        return smaller(self.patch, self.out_bands) if self.architecture.principal_axes else self.patch
 
     @property
     def needs_indices(self) -> bool:
@@ -228,23 +234,19 @@ class _Planner:
                 f"({text_of(patch)})",
                 hint="give a smaller --latent-dim",
             )
-        decoder, shape = self._follow("decoder", described.decoder, code_shape)
+        size, shape = self.patch, code_shape
+        if described.principal_axes:
+            # The decoder works on the image that the axes make of the code.
+            self.patch = smaller(size, self.out_bands)
+            shape = (*self.patch, self.out_bands)
+        decoder, shape = self._follow("decoder", described.decoder, shape)
         wanted = (*self.patch, self.out_bands)
         if len(shape) != 3 or shape[2] != self.out_bands:
             raise self._refuse(f"the decoder gives {text_of(shape)}, not {text_of(wanted)}")
         if shape != wanted:
             raise PatchError(f"the decoder gives {shape[0]} x {shape[1]}")
         return Plan(
-            described,
-            self.patch,
-            bands,
-            self.out_bands,
-            length,
-            variational,
-            encoder,
-            heads,
-            decoder,
-            code_shape,
+            described, size, bands, self.out_bands, length, variational, encoder, heads, decoder, code_shape
         )
 
     def _refuse(self, problem: str) -> UsageError:

@@ -15,6 +15,7 @@ from geoae_torch.architecture import (
 )
 
 __all__ = [
+    "NUMBERS",
     "MismatchError",
     "PatchError",
     "Shape",
@@ -23,11 +24,15 @@ __all__ = [
     "length_of",
     "side_after",
     "side_before",
+    "smaller",
     "text_of",
 ]
 
 Shape: TypeAlias = tuple[int, ...]
 """``(y, x, channel)`` of an image, ``(step, channel)`` of a sequence, ``(channel,)`` of a vector."""
+
+NUMBERS = 3072
+"""Most numbers of a patch that is made smaller: 32 x 32 pixels of three bands."""
 
 KINDS = {1: "a vector", 2: "a sequence", 3: "an image"}
 
@@ -130,3 +135,18 @@ def side_before(side: int, layers: Sequence[Layer]) -> int:
         if after == side or (cropped and after > side):
             return n
     raise PatchError(f"the decoder's layers reach {side} pixels from no size")
+
+
+def smaller(patch: tuple[int, int], bands: int) -> tuple[int, int]:
+    """Return the pixels to which a patch is reduced: whole squares become one, as few as will do.
+
+    Examples
+    --------
+    >>> smaller((128, 128), 3), smaller((64, 64), 3), smaller((128, 128), 8), smaller((16, 16), 3)
+    ((32, 32), (32, 32), (18, 18), (16, 16))
+    """
+    y, x = patch
+    factor = 1
+    while max(y // factor, 1) * max(x // factor, 1) * bands > NUMBERS and factor < max(y, x):
+        factor += 1
+    return max(y // factor, 1), max(x // factor, 1)
