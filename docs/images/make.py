@@ -70,6 +70,7 @@ def stored(picture: Image.Image, name: str) -> None:
 def main(demo: Path) -> None:
     """Make all pictures from the folder of a demo."""
     figures = {name: opened(demo / f"{name}-pca.png") for name in ("map", "latents", "examples")}
+    figures["reconstructions"] = opened(demo / "reconstructions-vae-pca.png")
     for name, figure in figures.items():
         stored(figure, f"{name}.png")
     above, below = figures["map"], figures["latents"]
