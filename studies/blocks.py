@@ -202,7 +202,7 @@ def main(arguments: list[str] | None = None) -> int:
         ingest(scenes, catalog=str(catalog), out=path, patch=PATCH, stride=STEP)
     train, tested = read_blocks(Cube.open(path))
     print(f"{len(train)} training patches, {len(tested)} held out", file=sys.stderr, flush=True)
-    sizes, seeds = ([int(n) for n in text.split(",")] for text in (options.latent_dims, options.seeds))
+    sizes, seeds = ([int(n) for n in text.split(",") if n] for text in (options.latent_dims, options.seeds))
     names = options.networks.split(",")
     trials = [(PCA, n, 0, 0) for n in sizes]
     trials += [(name, n, options.steps, seed) for seed in seeds for n in sizes for name in names]

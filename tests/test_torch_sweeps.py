@@ -26,6 +26,13 @@ def test_every_network_of_a_protocol_has_options_that_its_encoder_takes(name):
             assert config.architecture.name == trial.network
 
 
+@pytest.mark.parametrize("name", ["calibrated", "others"])
+def test_the_default_network_stands_among_those_that_it_should_beat(name):
+    networks = [trial.network for trial in find_protocol("vae", name).trials]
+    assert load_encoder("vae").Config().preset in networks
+    assert len(networks) == len(set(networks))
+
+
 def test_the_thesis_protocol_is_the_thesis():
     protocol = find_protocol("vae", "thesis")
     assert [trial.network for trial in protocol.trials] == [f"thesis-a{n}" for n in range(1, 19)]
