@@ -151,16 +151,20 @@ def fit(
     name = plan.name
     with model_lock(cube, name):
         there = models_folder(cube) / name
-        if there.exists() and not overwrite:
-            _refuse_other(name, read_spec(there)[0], spec)
-            return load_model(cube, there)
         # Named by the request: nobody resumes from the checkpoints of other options.
         folder = models_folder(cube) / f".{name}.checkpoints" / spec.request()[-12:]
+        logs = models_folder(cube) / ".logs" / name
+        if there.exists() and not overwrite:
+            _refuse_other(name, read_spec(there)[0], spec)
+            if _fitted(folder).exists():  # a kill came after the model and before the tidying
+                _tidy(folder, logs)
+            return load_model(cube, there)
         folder.mkdir(parents=True, exist_ok=True)
         rows = plan.train, plan.validation
         fitted = _fit(cube, folder, plan.kind, plan.config, spec, rows, device, progress)
+        _fitted(folder).touch()
         model = save_model(cube, name, *fitted, overwrite=overwrite)
-        _tidy(folder, models_folder(cube) / ".logs" / name)
+        _tidy(folder, logs)
         return model
 
 
@@ -245,13 +249,20 @@ def _request(
     return FitPlan(name, kind, config, spec, train, validation, exists)
 
 
+def _fitted(folder: Path) -> Path:
+    """Return the file that tells the checkpoints of a complete fit from those of an interrupted one."""
+    return folder.with_suffix(".fitted")
+
+
 def _tidy(folder: Path, logs: Path) -> None:
-    """Keep the logs of a complete fit and remove its checkpoints."""
+    """Keep the logs of a complete fit and remove its checkpoints; the next run ends what a kill leaves."""
     if (folder / "logs").exists():
         shutil.rmtree(logs, ignore_errors=True)
         logs.parent.mkdir(exist_ok=True)
         (folder / "logs").rename(logs)
-    shutil.rmtree(folder)
+    if folder.exists():
+        shutil.rmtree(folder)
+    _fitted(folder).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()  # unless other options wait there to be gone on with
 

@@ -8,6 +8,7 @@ import pytest
 from fake_encoders import Half, lay
 from small_cubes import small_cube
 
+from geoae import fitting
 from geoae.batches import CubePatches, fit_normalisation, parse_input
 from geoae.calls import Wants, compute
 from geoae.cube import Cube
@@ -179,3 +180,33 @@ def test_logs_of_a_fit_stay_and_its_checkpoints_go(cube, half):
     assert not (folder / ".half.checkpoints").exists()
     fit(cube, plugin="half", overwrite=True)
     assert (folder / ".logs" / "half" / "log.jsonl").exists()
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("moment", ["before its tidying", "within it"])
+def test_what_a_kill_after_a_new_model_leaves_is_tidied_by_the_next_fit(cube, half, monkeypatch, moment):
+    with monkeypatch.context() as patch:
+        if moment == "before its tidying":
+            patch.setattr(fitting, "_tidy", _killed)
+        else:
+            patch.setattr(fitting.shutil, "rmtree", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(cube, plugin="half")
+    folder = models_folder(cube)
+    assert (folder / ".half.checkpoints").exists()
+    fit(cube, plugin="half")
+    assert not (folder / ".half.checkpoints").exists()
+    assert (folder / ".logs" / "half" / "log.jsonl").read_text() == "{}\n"
+
+
+def test_checkpoints_of_an_interrupted_fit_stay_beside_the_model_that_is_used(cube, half, monkeypatch):
+    fit(cube, plugin="half")
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "fit_encoder", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(cube, plugin="half", overwrite=True)
+    fit(cube, plugin="half")
+    assert list(models_folder(cube).glob(".half.checkpoints/*"))
