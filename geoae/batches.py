@@ -50,7 +50,6 @@ def parse_input(cube: Cube, text: str | None, option: str = "--input") -> tuple[
     ------
     UsageError
         If a modality or band is unknown, is a label, or there is no image and nothing else was named.
-
     """
     there = f"modalities of the cube: {', '.join(cube.modalities)}"
     if text is None:
@@ -141,6 +140,8 @@ class CubePatches:
     every patch comes once, and a batch draws from many scenes without a random read for each patch.
     """
 
+    _ahead = True
+
     def __init__(
         self,
         cube: Cube,
@@ -206,6 +207,12 @@ class CubePatches:
         other.rows = checked_rows(rows, self._cube.n_patches)
         return other
 
+    def in_turn(self) -> Self:
+        """Return the same source; it decodes between batches only, for arithmetic that needs all cores."""
+        other = copy.copy(self)
+        other._ahead = False
+        return other
+
     def batches(self, size: int, shuffle_seed: int | None = None) -> Iterator[PatchBatch]:
         """Iterate over all patches once, in bounded memory.
 
@@ -223,7 +230,7 @@ class CubePatches:
         mixed = min(MIX_ROWS if shuffle_seed is not None else 2 * size, _BLOCK_BYTES // max(row_bytes, 1))
         blocks = plan_blocks(self.rows, self._chunk(readers), max(mixed, size), shuffle_seed)
         with ThreadPoolExecutor(threads()) as pool:
-            for pieces in stream(readers, blocks, size):
+            for pieces in stream(readers, blocks, size, ahead=self._ahead):
                 yield self._batch(pieces, pool)
 
     def read(self, rows: npt.NDArray[np.int64]) -> PatchBatch:
@@ -388,7 +395,6 @@ def _moments(batch: PatchBatch) -> _Moments:
 def _stated_range(cube: Cube, channel: Channel) -> tuple[float, float] | None:
     if cube.role(channel.modality) != "image":
         return None
-    stated = cube.catalog.modalities[channel.modality].range
-    if stated is not None:
+    if (stated := cube.catalog.modalities[channel.modality].range) is not None:
         return stated
     return (0.0, 255.0) if cube.array(channel.modality).dtype == np.uint8 else None

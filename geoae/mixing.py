@@ -5,6 +5,7 @@ of the whole cube at random, or one after the other. Its rows leave it in random
 Two buffers take turns: while the rows of one block leave, the next block is decoded.
 """
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -150,19 +151,48 @@ def _decode(readers: Mapping[str, RowReader], group: Rows, buffers: Raw, positio
             np.take(whole, group - first, axis=0, out=out)
 
 
-def _begin(
-    pool: ThreadPoolExecutor, readers: Mapping[str, RowReader], groups: Sequence[Rows], buffers: Raw
-) -> list[Future[None]]:
-    """Hand the chunks of a block to the threads."""
-    ends = np.cumsum([len(group) for group in groups])
-    return [
-        pool.submit(_decode, readers, group, buffers, int(end) - len(group))
-        for group, end in zip(groups, ends, strict=True)
-    ]
+class _Reading:
+    """The chunks of a block on their way into buffers.
+
+    Parameters
+    ----------
+    pool
+        The threads.
+    readers, groups, buffers
+        From where, what, and whereto.
+    """
+
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        readers: Mapping[str, RowReader],
+        groups: Sequence[Rows],
+        buffers: Raw,
+    ) -> None:
+        self._pool, self._readers, self._groups, self._buffers = pool, readers, groups, buffers
+        self._ends = np.cumsum([len(group) for group in groups])
+        self._begun = 0
+        self._pending: list[Future[None]] = []
+
+    def begin(self, share: float) -> None:
+        """Hand chunks to the threads until this share of them is begun."""
+        stop = math.ceil(share * len(self._groups))
+        for group, end in zip(self._groups[self._begun : stop], self._ends[self._begun : stop], strict=True):
+            position = int(end) - len(group)
+            self._pending.append(self._pool.submit(_decode, self._readers, group, self._buffers, position))
+        self._begun = max(stop, self._begun)
+
+    def wait(self) -> None:
+        """Wait for what was begun."""
+        pending, self._pending = self._pending, []
+        for future in pending:
+            future.result()
 
 
-def stream(readers: Mapping[str, RowReader], blocks: Sequence[Block], size: int) -> Iterator[list[Piece]]:
-    """Read blocks ahead and iterate over batches.
+def stream(
+    readers: Mapping[str, RowReader], blocks: Sequence[Block], size: int, *, ahead: bool = True
+) -> Iterator[list[Piece]]:
+    """Read blocks and iterate over batches.
 
     Parameters
     ----------
@@ -172,6 +202,9 @@ def stream(readers: Mapping[str, RowReader], blocks: Sequence[Block], size: int)
         From `plan_blocks`; each but the last has at least `size` rows.
     size
         Rows of a batch; the last one may be smaller.
+    ahead
+        Decode the next block while the batches of this one are in use. Else all threads decode its share
+        before each batch, and none afterwards: for a user that needs every core.
 
     Yields
     ------
@@ -184,12 +217,13 @@ def stream(readers: Mapping[str, RowReader], blocks: Sequence[Block], size: int)
     buffers = [_buffers(readers, most) for _ in blocks[:2]]
     pool = ThreadPoolExecutor(threads())
     try:
-        pending = _begin(pool, readers, blocks[0].groups, buffers[0])
+        reading = _Reading(pool, readers, blocks[0].groups, buffers[0])
+        reading.begin(1)
         left: list[Piece] = []  # the batch that the last block could not fill
         for number, block in enumerate(blocks):
             values = buffers[number % 2]
-            for future in pending:
-                future.result()
+            reading.begin(1)
+            reading.wait()
             rows = np.concatenate(block.groups)
             more = number + 1 < len(blocks)
 
@@ -206,8 +240,13 @@ def stream(readers: Mapping[str, RowReader], blocks: Sequence[Block], size: int)
                 left = []
             # Not before here: the batch above still came from the other buffer.
             if more:
-                pending = _begin(pool, readers, blocks[number + 1].groups, buffers[(number + 1) % 2])
+                reading = _Reading(pool, readers, blocks[number + 1].groups, buffers[(number + 1) % 2])
+                if ahead:
+                    reading.begin(1)
             for begin in range(start, len(rows), size):
+                if more and not ahead:
+                    reading.begin(min(begin + size, len(rows)) / len(rows))
+                    reading.wait()
                 if more and begin + size > len(rows):
                     left = [piece(begin, len(rows))]
                 else:
@@ -222,6 +261,7 @@ def read_rows(readers: Mapping[str, RowReader], rows: Rows, chunk: int) -> Piece
     unique, positions = np.unique(rows, return_inverse=True)
     buffers = _buffers(readers, len(unique))
     with ThreadPoolExecutor(threads()) as pool:
-        for future in _begin(pool, readers, _by_chunk(unique, chunk), buffers):
-            future.result()
+        reading = _Reading(pool, readers, _by_chunk(unique, chunk), buffers)
+        reading.begin(1)
+        reading.wait()
     return Piece(buffers, positions, rows)

@@ -115,13 +115,14 @@ def test_blocks_train_as_well_as_a_full_shuffle(seed: int) -> None:
     size=st.integers(1, 60),
     more=st.integers(0, 30),
     seed=st.none() | st.integers(0, 5),
+    ahead=st.booleans(),
 )
 def test_batches_are_full_and_right(
-    readers: dict[str, RowReader], rows: np.ndarray, size: int, more: int, seed: int | None
+    readers: dict[str, RowReader], rows: np.ndarray, size: int, more: int, seed: int | None, ahead: bool
 ) -> None:
     blocks = plan_blocks(rows, CHUNK, size + more, seed)
     came = []
-    for pieces in stream(readers, blocks, size):
+    for pieces in stream(readers, blocks, size, ahead=ahead):
         numbers = np.concatenate([piece.rows for piece in pieces])
         for name, scale in (("msi", 1), ("agl", 0.5)):
             values = np.concatenate([piece.values[name][piece.positions] for piece in pieces])
@@ -136,6 +137,32 @@ def test_a_batch_lasts_until_the_next_is_asked_for(readers: dict[str, RowReader]
         time.sleep(0.005)  # in which the threads read as much as they may
         for piece in pieces:
             assert piece.values["msi"][piece.positions, 0].tolist() == piece.rows.tolist()
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_in_turn_nothing_is_decoded_while_a_batch_is_in_use(
+    readers: dict[str, RowReader], ahead: bool
+) -> None:
+    counts = [0]
+
+    class Counting:
+        shape, dtype, chunk = readers["msi"].shape, readers["msi"].dtype, CHUNK
+
+        def read(self, start: int, stop: int, out: np.ndarray) -> None:
+            counts[-1] += 1
+            readers["msi"].read(start, stop, out)
+
+    blocks = plan_blocks(np.arange(N), CHUNK, 40, 0)
+    reading: dict[str, RowReader] = {"msi": Counting()}  # type: ignore[dict-item]
+    for _ in stream(reading, blocks, 8, ahead=ahead):
+        before = sum(counts)
+        time.sleep(0.02)
+        meanwhile = sum(counts) - before
+        assert ahead or not meanwhile
+        counts.append(0)
+    assert sum(counts) == -(-N // CHUNK)
+    # Each batch after the first block's own is preceded by its share.
+    assert ahead or max(counts[1:]) <= 4
 
 
 def test_rows_are_read_in_any_order_and_twice(readers: dict[str, RowReader]) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra [torch]")
 
-from geoae_torch.fused import _band_sums, with_bias_gradient  # noqa: E402
+from geoae_torch.fused import band_sums, with_bias_gradient  # noqa: E402
 from geoae_torch.layers import Conv2d, TransposedConv2d  # noqa: E402
 
 
@@ -13,9 +13,9 @@ def numbers(*shape, seed=0):
 
 
 @pytest.mark.parametrize("size", [(1, 3, 1, 1), (2, 3, 3, 5), (4, 8, 16, 16)])
-def test_band_sums_are_those_of_every_number(size):
+def testband_sums_are_those_of_every_number(size):
     x = numbers(*size).contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(_band_sums(x), x.double().sum((0, 2, 3)).float())
+    torch.testing.assert_close(band_sums(x), x.double().sum((0, 2, 3)).float())
 
 
 @pytest.mark.parametrize("kind", ["conv", "transposed"])

@@ -445,6 +445,19 @@ def test_training_from_a_stream_is_training(patches, held_out):
     assert weights(network) == weights(again)
 
 
+def test_a_processor_reads_in_turn_with_its_work(patches):
+    class Patient(ArrayPatches):
+        asked = False
+
+        def in_turn(self):
+            Patient.asked = True
+            return self
+
+    first = next(StreamFeed(Patient(patches.batch().image), CPU).batches(4))
+    assert len(first) == 4
+    assert Patient.asked
+
+
 def test_a_stream_that_is_left_early_ends(patches):
     class Watched(ArrayPatches):
         closed = False

@@ -121,16 +121,21 @@ def on_device(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
 def patches_of(batch: PatchBatch, device: torch.device) -> Patches:
     """Bring a batch to the device."""
     image = on_device(batch.image, device)
-    valid = None if batch.valid.all() else on_device(_shared(batch.valid), device)
+    valid = _known(batch.valid, device)
     if batch.target is None:
         return Patches(image, valid, image, valid)
     known = batch.valid if batch.target_valid is None else batch.target_valid
-    target_valid = None if known.all() else on_device(_shared(known), device)
-    return Patches(image, valid, on_device(batch.target, device), target_valid)
+    return Patches(image, valid, on_device(batch.target, device), _known(known, device))
+
+
+def _known(valid: npt.NDArray[np.bool_], device: torch.device) -> Tensor | None:
+    """Bring a mask to the device, unless all is valid."""
+    mask = _shared(valid)
+    return None if mask.all() else on_device(mask, device)
 
 
 class StreamFeed:
-    """Patches as they are read, a batch ahead.
+    """Patches as they are read: a batch ahead of a GPU, in turn with the work of the computer's own cores.
 
     Parameters
     ----------
@@ -141,7 +146,8 @@ class StreamFeed:
     """
 
     def __init__(self, source: PatchSource, device: torch.device) -> None:
-        self._source = source
+        in_turn = getattr(source, "in_turn", None) if device.type == "cpu" else None
+        self._source: PatchSource = source if in_turn is None else in_turn()
         self._device = device
 
     def __len__(self) -> int:
@@ -149,7 +155,14 @@ class StreamFeed:
 
     def batches(self, size: int, seed: int | None = None, start: int = 0) -> Iterator[Patches]:
         """Iterate over all patches once, see `Feed`."""
+        if self._device.type == "cpu":
+            with closing(_skipped(self._source, size, seed, start)) as found:
+                for batch in found:
+                    yield patches_of(batch, self._device)
+        else:
+            yield from self._ahead(size, seed, start)
 
+    def _ahead(self, size: int, seed: int | None, start: int) -> Iterator[Patches]:
         def read(batches: Iterator[PatchBatch]) -> Patches | None:
             batch = next(batches, None)
             return None if batch is None else patches_of(batch, self._device)
@@ -244,11 +257,20 @@ class _Store:
         self._masks[rows].copy_(torch.from_numpy(mask.copy()).permute(0, 2, 3, 1))
 
     def get(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        # Not index_select, which on a processor begins a parallel region for every row.
-        images = self._images[rows].permute(0, 3, 1, 2)
+        images = _chosen(self._images, rows).permute(0, 3, 1, 2)
         if self._masks is None:
             return images, None
-        return images, self._masks[rows].permute(0, 3, 1, 2)
+        return images, _chosen(self._masks, rows).permute(0, 3, 1, 2)
+
+
+def _chosen(stored: Tensor, rows: Tensor) -> Tensor:
+    """Gather images ``(n, y, x, channel)``."""
+    if stored.device.type != "cpu":
+        return stored[rows]
+    # Line by line: torch is slow with long pieces. Nor index_select, which begins a parallel region for each.
+    n, height = stored.shape[:2]
+    lines = (rows[:, None] * height + torch.arange(height)).flatten()
+    return stored.view(n * height, -1)[lines].view(len(rows), *stored.shape[1:])
 
 
 def augment(patches: Patches, variants: npt.NDArray[np.int64]) -> Patches:

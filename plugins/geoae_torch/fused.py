@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["ErrorKind", "sigmoid_error", "with_bias_gradient"]
+__all__ = ["ErrorKind", "band_sums", "sigmoid_error", "with_bias_gradient"]
 
 ErrorKind = Literal["mae", "mse", "bce"]
 
-_PIECE = 1 << 21
-"""Numbers that go through all steps together: 8 MB of float32. Smaller pieces stay in nearer caches, but at
+_PIECE = 1 << 20
+"""Numbers that go through all steps together: 4 MB of float32. Smaller pieces stay in nearer caches, but at
 the end of each step of each piece all cores wait for the slowest, which other programs may have taken."""
 
 
@@ -65,7 +65,7 @@ class _SigmoidError(torch.autograd.Function):
             mask = None if weight is None else weight[start : start + rows]
             values = piece if piece.dtype == exact else piece.to(exact)
             error, slope = _steps(values, goal, mask, kind, known)
-            total += _band_sums(error)
+            total += band_sums(error)
             if slope is not piece:
                 piece.copy_(slope)
         ctx.save_for_backward(gradient)
@@ -99,11 +99,17 @@ def _steps(
     return error, torch.ops.aten.sigmoid_backward.grad_input(outer, image, grad_input=image)
 
 
-def _band_sums(x: Tensor) -> Tensor:
-    """Add up ``(n, channel, y, x)``, channels last, by channel; sums of few interleaved numbers are slow."""
+def band_sums(x: Tensor) -> Tensor:
+    """Add up ``(n, channel, y, x)``, channels last, by channel.
+
+    Few interleaved numbers are slow to add, and so are long columns by several threads: first many numbers
+    beside each other and in parts, then the few that are left.
+    """
     flat = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]).contiguous()
     together = next(k for k in (32, 16, 8, 4, 2, 1) if len(flat) % k == 0)
-    return flat.view(-1, together * x.shape[1]).sum(0).view(together, -1).sum(0)
+    wide = flat.view(-1, together * x.shape[1])
+    parts = next(k for k in (64, 32, 16, 8, 4, 2, 1) if len(wide) % k == 0)
+    return wide.view(parts, -1, wide.shape[1]).sum(1).view(parts * together, -1).sum(0)
 
 
 def with_bias_gradient(output: Tensor, bias: Tensor) -> Tensor:
@@ -131,4 +137,4 @@ class _Biased(torch.autograd.Function):
 
     @staticmethod
     def backward(_: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        return gradient, _band_sums(gradient)
+        return gradient, band_sums(gradient)

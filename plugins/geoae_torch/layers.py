@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from geoae_torch.architecture import Activation, Padding
 from geoae_torch.fused import with_bias_gradient
+from geoae_torch.strided import convolve, convolve_transposed, few_channels
 
 __all__ = [
     "Activate",
@@ -122,6 +123,7 @@ class Conv2d(nn.Conv2d):
             device=device,
         )
         self.copied = None if plain else (*pads[1], *pads[0])
+        self._halves = (kernel, stride, self.padding) == (3, 2, (1, 1)) and all(n % 2 == 0 for n in size)
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve ``(n, inputs, y, x)``."""
@@ -129,6 +131,8 @@ class Conv2d(nn.Conv2d):
             input = F.pad(input, self.copied)
         if self.bias is None:
             return super().forward(input)
+        if self._halves and few_channels(input, self.weight):
+            return convolve(input, self.weight, self.bias)
         output: Tensor = self._conv_forward(input, self.weight, self.bias.detach())
         return with_bias_gradient(output, self.bias)
 
@@ -170,10 +174,13 @@ class TransposedConv2d(nn.ConvTranspose2d):
             device=device,
         )
         self.cropped = (before - both, max(after - both, 0))
+        self._doubles = (kernel, stride, both, self.output_padding, self.cropped) == (3, 2, 1, (1, 1), (0, 0))
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Convolve ``(n, inputs, y, x)``."""
         if output_size is None and self.bias is not None:
+            if self._doubles and few_channels(input, self.weight):
+                return convolve_transposed(input, self.weight, self.bias)
             output = F.conv_transpose2d(
                 input,
                 self.weight,

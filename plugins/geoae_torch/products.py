@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Linear", "product"]
+__all__ = ["Linear", "product", "through_onednn"]
 
 
 class Linear(nn.Linear):
@@ -19,7 +19,7 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Compute ``(n, units)``."""
-        if not _through_onednn(input, self.weight):
+        if input.dim() != 2 or not through_onednn(input, self.weight):
             return super().forward(input)
         output = product(input, self.weight)
         return output if self.bias is None else output + self.bias
@@ -69,10 +69,10 @@ def _has_onednn() -> bool:
 _ONEDNN = _has_onednn()
 
 
-def _through_onednn(x: Tensor, weight: Tensor) -> bool:
+def through_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Say whether a layer's arithmetic is float32 on a processor that oneDNN knows well."""
     return (
         _ONEDNN
-        and x.dim() == 2
         and x.numel() > 0
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
