@@ -28,6 +28,9 @@ __all__ = ["EncodeReport", "encode", "shard_rows"]
 BATCH = 256
 """Patches per call of an encoder's `transform`; fixed, so that equal cubes give equal calls."""
 
+_PROBE = 2
+"""Patches that are computed to see what an encoder returns."""
+
 _SHARD_BYTES = 4 * 2**20
 _SHARD_ROWS = 4096
 """A shard of latents: a few MB, so that small vectors do not make thousands of files, and at most so
@@ -236,9 +239,9 @@ def _write_latents(
         rows=rows,
         target_channels=target,
         target_normalisation=model.spec.target_normalisation,
-    )
+    ).in_turn()  # an encoder, and the measuring of errors, use all cores
     who = model.spec.encoder_name
-    first = next(source.batches(min(BATCH, len(rows))))
+    first = next(source.only(rows[:_PROBE]).batches(_PROBE))
     # Without the target there is nothing to compare an image with.
     wants = Wants(errors=model.spec.target is None or target is not None, images=reconstructions)
     shapes = {n: v.shape[1:] for n, v in compute(model.encoder, first, who, wants).items()}

@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
-from fake_encoders import lay
+from fake_encoders import Constant, lay
 from small_cubes import train_rows
 
+from geoae.calls import compute
 from geoae.cube import Cube
+from geoae.encoder import EncoderConfig, PatchBatch
 from geoae.encoding import encode
 from geoae.errors import PluginError
 from geoae.models import load_model, models_folder
@@ -83,3 +86,51 @@ def test_progress_is_reported_to_the_end(cube, fakes):
     stages = {stage: (done, total) for stage, done, total, _ in calls}
     assert stages["encode"] == (144, 144)
     assert any(done == total == len(train_rows(cube)) for _, done, total, _ in calls)
+
+
+# --- errors of reconstructions --------------------------------------------------------------------
+
+
+class Given(Constant):
+    """A decoder that gives the images that it was given."""
+
+    def __init__(self, images):
+        super().__init__(EncoderConfig(latent_dim=2))
+        self.images = images
+
+    def reconstruct(self, z):
+        del z
+        return self.images
+
+
+def some_batch(shared):
+    rng = np.random.default_rng(5)
+    image = rng.random((5, 3, 8, 6), np.float32)
+    valid = rng.random((5, 1 if shared else 3, 8, 6)) > 0.3
+    valid[0], valid[1] = True, False
+    return PatchBatch(np.arange(10, 15), np.where(valid, image, 0), np.broadcast_to(valid, image.shape))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_errors_are_those_of_numpy(shared):
+    batch = some_batch(shared)
+    images = np.random.default_rng(6).random(batch.image.shape, np.float32)
+    found = compute(Given(images), batch, "it")
+    squares = np.where(batch.valid, (images.astype(float) - batch.image) ** 2, 0)
+    with np.errstate(invalid="ignore"):
+        bands = np.sqrt(squares.sum((2, 3)) / batch.valid.sum((2, 3)))
+        error = np.sqrt(squares.sum((1, 2, 3)) / batch.valid.sum((1, 2, 3)))
+    np.testing.assert_allclose(found["band_error"], bands, rtol=1e-6)
+    np.testing.assert_allclose(found["error"], error, rtol=1e-6)
+    assert np.isnan(found["error"]).tolist() == [False, True, False, False, False]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+def test_an_image_that_is_not_finite_is_refused_even_where_nothing_is_known(shared, known):
+    batch = some_batch(shared)
+    images = np.zeros_like(batch.image)
+    y, x = np.argwhere(batch.valid[3, 1] == known)[0]
+    images[3, 1, y, x] = np.inf
+    with pytest.raises(PluginError, match=r"it reconstructs images that is not finite for patch 13"):
+        compute(Given(images), batch, "it")

@@ -217,7 +217,8 @@ class AutoencoderEncoder(Encoder):
         image = np.empty((len(codes), network.plan.out_bands, *network.plan.patch), np.float32)
         with torch.inference_mode():
             for rows in self._portions(len(codes)):
-                image[rows] = network.decode(codes[rows].to(device)).float().cpu().numpy()
+                # By torch, which changes the order of axes by all threads.
+                torch.from_numpy(image[rows]).copy_(network.decode(codes[rows].to(device)))
         return image
 
     def _portions(self, count: int) -> list[slice]:
@@ -275,7 +276,7 @@ class AutoencoderEncoder(Encoder):
             )
         path = folder / WEIGHTS
         tensors, _ = read_tensors(path)
-        network = build(sizes, seed=0)
+        network = build(sizes, draw=False)
         check_tensors(tensors, network.state_dict(), WEIGHTS)
         if digest(path) != expected:
             raise PluginError(f"{WEIGHTS} was changed after it was written", hint=hint)

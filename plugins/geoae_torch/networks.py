@@ -67,6 +67,7 @@ def build(
     geometry: Geometry = "fast",
     mirrored: bool = False,
     device: torch.device | str | None = None,
+    draw: bool = True,
 ) -> "Autoencoder":
     """Build a network and draw its weights.
 
@@ -82,11 +83,17 @@ def build(
         For weights that Keras trained, in the fast geometry; see `geoae_torch.keras`.
     device
         Where it ends up. On ``meta`` it has no weights.
+    draw
+        False leaves weights to be loaded.
     """
     if device is not None and torch.device(device).type == "meta":
         return Autoencoder(plan, geometry=geometry, mirrored=mirrored, device=device)
-    network = Autoencoder(plan, geometry=geometry, mirrored=mirrored)
-    initialise(network, plan, seed)
+    fresh = draw or plan.architecture.principal_axes  # which are not all in a file
+    network = Autoencoder(plan, geometry=geometry, mirrored=mirrored, device=None if fresh else "meta")
+    if not fresh:
+        network.to_empty(device="cpu")
+    if draw:
+        initialise(network, plan, seed)
     # torch leaves this overload out of its types
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.to(device=device)
