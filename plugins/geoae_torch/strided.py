@@ -105,6 +105,6 @@ def _enlarged(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     rows = max(_PIECE // (4 * channels * (height + 1) * (width + 1)), 1)
     for start in range(0, n, rows):
         squares = F.conv2d(x[start : start + rows], kernel, biases, padding=1).permute(0, 2, 3, 1)
-        # The first row and column begin before the image.
-        lines[start : start + rows].copy_(squares[:, 1:, 1:].unflatten(3, (2, 2, channels)))
+        squares = squares.reshape(-1, height + 1, width + 1, 2, 2, channels)
+        lines[start : start + rows].copy_(squares[:, 1:, 1:])  # the first begin before the image
     return image
