@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from scipy.fft import dctn, idctn
 from scipy.linalg import subspace_angles
 from sklearn.decomposition import PCA
 
@@ -14,7 +15,8 @@ from geoae.encoder import Channel, FitContext, FitReport, PatchBatch
 from geoae.errors import GeoaeError, PluginError, UsageError
 from geoae.testing import ArrayPatches, check_encoder, synthetic_patches
 from geoae_pca import PCAConfig, PCAEncoder
-from geoae_pca.krylov import principal_components
+from geoae_pca.cosines import Cosines
+from geoae_pca.krylov import PrincipalComponents, principal_components
 
 
 def decaying(count: int, shape: tuple[int, int, int], power: float, seed: int = 0) -> np.ndarray:
@@ -83,6 +85,82 @@ def test_small_data_equal_scikit_learn(shape, count):
     np.testing.assert_allclose(z, expected, atol=2e-3 * np.abs(expected).max())
 
 
+def of_frequencies(count: int, deviation: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Patches of one channel whose cosines have these deviations, ``(frequency along y, along x)``."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(count, 1, *deviation.shape)) * deviation
+    return idctn(values, axes=(2, 3), norm="ortho").astype(np.float32)
+
+
+def falling(side: int) -> np.ndarray:
+    """Deviations of the cosines of natural images: the faster a cosine, the smaller."""
+    along = np.arange(side)
+    return 1 / (1 + np.hypot(along[:, np.newaxis], along)) ** 1.5
+
+
+def explained_by(image: np.ndarray, wanted: int) -> float:
+    rows = image.reshape(len(image), -1).astype(float)
+    squares = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False) ** 2
+    return float(squares[:wanted].sum() / squares.sum())
+
+
+def test_of_smooth_images_one_pass_is_enough():
+    image = of_frequencies(300, falling(40))  # 1,600 numbers, of which the first look keeps less than half
+    _, report = fitted(image, latent_dim=32)
+    assert report.metrics["passes"] == 1
+    assert report.metrics["explained_variance_ratio"] == pytest.approx(explained_by(image, 32), abs=1e-3)
+
+
+@pytest.mark.parametrize("stripes", [1, 4, 12, 30])
+def test_what_low_frequencies_hide_is_found(stripes):
+    """The fastest cosines, as of a sensor's stripes, all equally strong: the hardest to tell apart."""
+    deviation = falling(40)
+    deviation[-1 - np.arange(stripes) // 8, -1 - np.arange(stripes) % 8] = 0.2
+    image = of_frequencies(300, deviation)
+    _, report = fitted(image, latent_dim=32)
+    assert report.metrics["explained_variance_ratio"] == pytest.approx(explained_by(image, 32), abs=2e-3)
+
+
+def test_images_of_nothing_but_high_frequencies_are_as_good():
+    image = of_frequencies(300, falling(40)[::-1, ::-1])
+    _, report = fitted(image, latent_dim=32)
+    assert report.metrics["explained_variance_ratio"] == pytest.approx(explained_by(image, 32), abs=2e-3)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_the_size_of_the_batches_does_not_matter(size):
+    image = of_frequencies(120, falling(32)).reshape(120, -1)
+
+    def found(size: int) -> PrincipalComponents:
+        def read() -> Iterator[np.ndarray]:
+            yield from (image[start : start + size] for start in range(0, 120, size))
+
+        return principal_components(
+            read, 120, (1, 32, 32), 10, seed=0, tolerance=1e-4, max_passes=4, progress=lambda *_: None
+        )
+
+    one, other = found(120), found(size)
+    assert one.passes == other.passes
+    np.testing.assert_allclose(other.variances, one.variances, rtol=1e-4)
+    np.testing.assert_allclose(other.components, one.components, atol=2e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 9), (2, 9, 1), (3, 6, 5), (8, 40, 33)])
+def test_cosines_are_orthonormal_and_as_many_as_asked_for_or_as_pixels(shape):
+    cosines = Cosines(shape, 100)
+    pixels = int(np.prod(shape))
+    assert min(pixels, 100) <= cosines.count <= pixels
+    eye = np.eye(cosines.count, dtype=np.float32)
+    np.testing.assert_allclose(cosines.forward(cosines.back(eye)), eye, atol=1e-5)
+
+
+def test_cosines_are_those_of_scipy():
+    image = np.random.default_rng(0).normal(size=(2, 3, 16, 12)).astype(np.float32)
+    cosines = Cosines((3, 16, 12), 3 * 4 * 3)  # a quarter of either side
+    expected = dctn(image, axes=(2, 3), norm="ortho")[:, :, :4, :3].reshape(2, -1)
+    np.testing.assert_allclose(cosines.forward(image.reshape(2, -1)), expected, atol=1e-5)
+
+
 def test_two_patches_have_one_direction_that_is_their_difference():
     image = np.zeros((2, 1, 1, 4), np.float32)
     image[0, 0, 0] = [0, 3, 0, 0]
@@ -135,13 +213,14 @@ def test_memory_holds_blocks_of_vectors_never_the_patches():
 
         channels = target_channels = (Channel("image", "a"), Channel("image", "b"), Channel("image", "c"))
         patch_shape = (32, 32)
-        passes = 0
+        readings = 0
 
         def __len__(self) -> int:
             return 2000
 
         def batches(self, size: int, shuffle_seed: int | None = None) -> Iterator[PatchBatch]:
-            Endless.passes += shuffle_seed is None
+            assert shuffle_seed is None
+            Endless.readings += 1
             for start in range(0, 2000, min(size, 100)):
                 rng = np.random.default_rng(start)
                 image = rng.normal(size=(100, 3, 32, 32)).astype(np.float32)
@@ -152,14 +231,14 @@ def test_memory_holds_blocks_of_vectors_never_the_patches():
     report = encoder.fit(Endless(), FitContext())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # A batch and its making take 7 MB, blocks of 16 vectors 0.2 MB each.
-    assert peak < 14e6
-    assert Endless.passes == report.metrics["passes"]
+    # A batch and its making take 7 MB, the matrix of low frequencies 5 MB, blocks of 16 vectors 0.2 MB each.
+    assert peak < 20e6
+    assert Endless.readings == 1 + report.metrics["passes"]
 
 
 def test_easy_patches_need_fewer_passes_than_hard_ones_and_a_limit_is_reported():
     _, easy = fitted(decaying(300, (1, 12, 12), 4.0), latent_dim=8)
-    noise = np.random.default_rng(0).normal(size=(300, 1, 12, 12))
+    noise = np.random.default_rng(0).normal(size=(300, 1, 40, 40))  # low frequencies hold half of it
     _, hard = fitted(noise, latent_dim=32)
     _, limited = fitted(noise, latent_dim=32, max_passes=1)
     assert easy.metrics["passes"] < hard.metrics["passes"]
@@ -171,8 +250,8 @@ def test_progress_counts_patches_in_every_pass():
     calls: list[tuple[str, int, int]] = []
     context = FitContext(progress=lambda stage, done, total, _: calls.append((stage, done, total)))
     PCAEncoder(PCAConfig(latent_dim=2)).fit(synthetic_patches(30, (1, 8, 8)), context)
-    assert calls[0] == ("pass 1", 30, 30)
-    assert {total for _, _, total in calls} == {30}
+    assert [stage for stage, *_ in calls[:2]] == ["first look", "pass 1"]
+    assert {(done, total) for _, done, total in calls} == {(30, 30)}
 
 
 def test_constant_channels_and_patches_without_valid_pixels_do_no_harm():
@@ -235,11 +314,13 @@ def test_another_target_is_refused():
 
 
 def test_a_source_that_gives_fewer_patches_than_it_promised_is_refused():
-    def read(seed: int | None) -> Iterator[np.ndarray]:
+    def read() -> Iterator[np.ndarray]:
         yield np.eye(4, dtype=np.float32)
 
     with pytest.raises(ValueError, match="promised 6 patches and gave 4"):
-        principal_components(read, 6, 4, 2, seed=0, tolerance=0.01, max_passes=3, progress=lambda *_: None)
+        principal_components(
+            read, 6, (1, 2, 2), 2, seed=0, tolerance=0.01, max_passes=3, progress=lambda *_: None
+        )
 
 
 def test_unfitted_and_other_shapes_are_callers_mistakes(tmp_path):

@@ -1,9 +1,9 @@
-"""Principal components of more rows than fit in memory.
+"""Principal components of more patches than fit in memory.
 
-The rows are read a few times from front to back; memory holds some blocks of vectors as long as a
-row, never the rows. Each reading multiplies the scatter matrix
+The patches are read a few times from front to back; memory holds some blocks of vectors as long as a
+patch, never the patches. Each pass multiplies the scatter matrix
 
-    S = sum over rows of (x - mean) (x - mean)^T
+    S = sum over patches of (x - mean) (x - mean)^T
 
 by a block of vectors B_i. Every block starts from the one before, ``B_(i+1) = orth(S B_i)``, and all are
 kept: together they span a block Krylov space, which holds the leading eigenvectors far sooner than the
@@ -15,7 +15,10 @@ last block alone (the power iteration that randomized solvers use). With ``B = [
 is one multiplication by S better than the projection on B and needs no further reading. Its
 eigenvalues never exceed those of S but for rounding, so a fit understates what it explains.
 
-The first block is a random mixture of a quarter of the rows, which is worth about one reading.
+The first block comes from a first look at all patches: the principal components of their low frequencies
+(`geoae_pca.cosines`), which need a small matrix only and are close to those of images, and some random
+mixtures of patches, which show what low frequencies hide, such as stripes: then the first pass gains much
+over its block, and another one follows. Of images one pass is enough.
 
 References
 ----------
@@ -29,16 +32,21 @@ References
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from geoae_pca.cosines import Cosines
 
 __all__ = ["PrincipalComponents", "principal_components"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-START_FRACTION = 4  # the first block mixes one row in so many
+COEFFICIENTS = 768  # of low frequencies, at least; at most about four for each component
+MIXTURES = 8  # of patches in the first block, beside the low frequencies
+STRIDE = 4  # one patch in so many is mixed
 FADING = 0.1  # what a pass gains, times this, is what is left to gain: on images 0.02 to 0.15 was seen
 LOST = 1e-6  # a vector that keeps less of its length after projection is rounding error
 COLUMNS = 8192  # float64 copies are made of so many columns at a time
@@ -62,7 +70,7 @@ class PrincipalComponents:
     rows
         How many rows there were.
     passes
-        How often they were read.
+        How often they were read after the first look.
     missed
         Estimate of the share of the total variance that more passes would add; 0 where the result is exact.
     """
@@ -77,9 +85,9 @@ class PrincipalComponents:
 
 
 def principal_components(
-    read: Callable[[int | None], Iterator[Float32]],
+    read: Callable[[], Iterator[Float32]],
     rows: int,
-    features: int,
+    shape: tuple[int, int, int],
     wanted: int,
     *,
     seed: int,
@@ -87,148 +95,171 @@ def principal_components(
     max_passes: int,
     progress: Callable[[int, float, int], None],
 ) -> PrincipalComponents:
-    """Find the leading principal components of rows that are streamed.
+    """Find the leading principal components of patches that are streamed.
 
     Parameters
     ----------
     read
-        ``read(None)`` yields all rows in blocks ``(n, feature)`` float32, ``read(seed)`` in a shuffled order.
-    rows, features
-        Size of the matrix; at least two rows.
+        ``read()`` yields all patches in blocks ``(n, feature)`` float32, always in the same order.
+    rows
+        Number of patches, at least two.
+    shape
+        ``(channel, y, x)`` of a patch; their product is the number of features.
     wanted
-        Number of components. Fewer come back where the rows span fewer directions.
+        Number of components. Fewer come back where the patches span fewer directions.
     seed
-        Seed of the first block.
+        Seed of the mixtures.
     tolerance
         Stop when more passes would add less than this share of the total variance.
     max_passes
-        Stop at the latest after so many passes over all rows.
+        Stop at the latest after so many passes over all patches, beside the first look.
     progress
-        Called as ``progress(pass, share of variance explained before it, rows done)``.
+        Called as ``progress(pass, share of variance explained before it, patches done)``; the first look
+        is pass 0.
 
     Returns
     -------
     PrincipalComponents
-        Without components where all rows are equal.
+        Without components where all patches are equal.
 
     Raises
     ------
     FloatingPointError
-        If a row holds NaN or infinity, or numbers too large to be squared.
+        If a patch holds NaN or infinity, or numbers too large to be squared.
     """
-    generator = np.random.default_rng(seed)
+    features = int(np.prod(shape))
     wanted = min(wanted, rows - 1, features)
-    # Blocks smaller than the number of components reach further for the same work; multiples of eight
-    # suit the matrix kernels. With one pass there is one block, which must hold everything.
-    size = max(16, -(-wanted * 7 // 64) * 8) if max_passes > 1 else wanted + 10
-    size = min(size, features)
-    block, centre = _first_block(read, rows, features, size, seed, generator)
+    generator = np.random.default_rng(seed)
+    look = _Look(rows, shape, wanted, generator)
+    look.read(read(), partial(progress, 0, 0.0))
     basis = images = np.empty((0, features), np.float32)
     overlap = scatter = np.empty((0, 0))
-    state = _State(rows, centre)
     values: Float64 = np.empty(0)
     weights: Float64 = np.empty((0, 0))
     explained, missed, passes = 0.0, 0.0, 0
+    block = look.first_block(generator) if look.total > 0 else basis
+    size = len(block)
     while len(block):
         passes += 1
-        image = state.multiply(read(None), block, partial(progress, passes, explained))
-        if state.total <= 0:
-            break
+        image = _multiply(read(), block, look, partial(progress, passes, explained))
         basis, images = np.concatenate([basis, block]), np.concatenate([images, image])
         overlap = _border(overlap, _products(basis, image))
         scatter = _border(scatter, _products(images, image))
+        # The first pass improves on what its own block explains, the others on the pass before.
+        before = explained if passes > 1 else _leading(np.linalg.eigvalsh(overlap), wanted) / look.total
         values, weights = _nystrom(overlap, scatter, size)
-        before, explained = explained, float(values[:wanted].sum() / state.total)
+        explained = _leading(values, wanted) / look.total
         gain = max(explained - before, 0.0)
-        missed = gain * max(FADING, gain / explained)  # noise without structure fades slowly
-        if passes >= max_passes or (passes > 1 and len(basis) >= wanted and missed < tolerance):
+        # Noise without structure fades slowly.
+        missed = gain * max(FADING, gain / explained) if gain else 0.0
+        if passes >= max_passes or (len(basis) >= wanted and missed < tolerance):
             break
         block = _orthonormal(image, basis)[: features - len(basis)]
     else:
         missed = 0.0  # nothing is left outside the basis
-    progress(passes, explained, rows)
     components = _vectors(images, values[:wanted], weights[:, :wanted])
+    progress(passes, explained, rows)
     return PrincipalComponents(
-        mean=state.centre.astype(np.float32),
+        mean=look.mean.astype(np.float32),
         components=components,
         variances=values[:wanted] / (rows - 1),
-        total_variance=state.total / (rows - 1),
+        total_variance=look.total / (rows - 1),
         rows=rows,
         passes=passes,
         missed=missed,
     )
 
 
-def _first_block(
-    read: Callable[[int | None], Iterator[Float32]],
-    rows: int,
-    features: int,
-    size: int,
-    seed: int,
-    generator: np.random.Generator,
-) -> tuple[Float32, Float64]:
-    """Mix some rows at random into an orthonormal block; also return the mean of those rows."""
-    wanted = min(rows, max(rows // START_FRACTION, 2 * size))
-    mixed = np.zeros((size, features), np.float32)
-    total, weight, seen = np.zeros(features), np.zeros(size), 0
-    for part in read(seed):
-        part = part[: wanted - seen]
-        factors = generator.standard_normal((len(part), size), dtype=np.float32)
-        mixed += factors.T @ part
-        weight += factors.sum(axis=0, dtype=np.float64)
-        total += np.ones(len(part), np.float32) @ part
-        seen += len(part)
-        if seen >= wanted:
-            break
-    centre = total / max(seen, 1)
-    mixed -= np.outer(weight, centre).astype(np.float32)
-    block = _orthonormal(mixed, mixed[:0])
-    # Rows that hardly differ mix into few directions. Random ones fill the block.
-    while len(block) < size:
-        more = generator.standard_normal((size - len(block), features), dtype=np.float32)
-        block = np.concatenate([block, _orthonormal(more, block)])
-    return block, centre
+def _leading(values: npt.NDArray[np.floating[Any]], wanted: int) -> float:
+    """Add up the largest values."""
+    return float(np.sort(values)[::-1][:wanted].sum())
 
 
-class _State:
-    """The mean and the total scatter, which the first pass finds while it multiplies."""
+class _Look:
+    """What one reading finds out: the mean, the total scatter, and where to begin."""
 
-    def __init__(self, rows: int, centre: Float64) -> None:
+    def __init__(
+        self, rows: int, shape: tuple[int, int, int], wanted: int, generator: np.random.Generator
+    ) -> None:
         self.rows = rows
-        self.centre = centre  # of some rows at first, of all after one pass
-        self.total = -1.0  # sum of the squared distances from the mean; unknown before the first pass
+        self.mean: Float64 = np.zeros(int(np.prod(shape)))
+        self.total = 0.0
+        """Sum of the squared distances from the mean."""
+        self._smooth = -(-wanted // 8) * 8  # multiples of eight suit the matrix kernels
+        self._cosines = Cosines(shape, max(COEFFICIENTS, 4 * self._smooth))
+        self._gram: Float64 = np.zeros((self._cosines.count, self._cosines.count))
+        self._stride = max(1, min(STRIDE, rows // (2 * self._smooth)))
+        self._generator = generator
+        self._mixed = np.zeros((MIXTURES, len(self.mean)), np.float32)
 
-    def multiply(self, parts: Iterator[Float32], block: Float32, done: Callable[[int], None]) -> Float32:
-        """Multiply the scatter matrix by a block ``(vector, feature)``, reading all rows once."""
-        first = self.total < 0
-        image = np.zeros_like(block)
-        buffer = np.empty_like(block)
-        offset = (block @ self.centre).astype(np.float32)
-        weight, total, squares, seen = np.zeros(len(block)), np.zeros(block.shape[1]), 0.0, 0
+    def read(self, parts: Iterator[Float32], done: Callable[[int], None]) -> None:
+        """Read all patches once."""
+        weight, squares, seen = np.zeros(len(self._mixed)), 0.0, 0
+        buffer = np.empty_like(self._mixed)
+        origin = np.zeros(self._cosines.count, np.float32)
         for part in parts:
-            scores = part @ block.T  # (row, vector)
-            scores -= offset
-            image += np.matmul(scores.T, part, out=buffer)
-            weight += scores.sum(axis=0, dtype=np.float64)
-            if first:
-                total += np.ones(len(part), np.float32) @ part
-                squares += float(np.vecdot(part, part).sum(dtype=np.float64))
+            self.mean += np.ones(len(part), np.float32) @ part
+            squares += float(np.vecdot(part, part).sum(dtype=np.float64))
+            coefficients = self._cosines.forward(part)
+            if not seen:  # near the mean, so that squares do not lose their digits
+                origin = coefficients.mean(axis=0)
+            coefficients -= origin
+            self._gram += coefficients.T @ coefficients
+            some = part[-seen % self._stride :: self._stride]
+            factors = self._generator.standard_normal((len(some), len(self._mixed)), dtype=np.float32)
+            self._mixed += np.matmul(factors.T, some, out=buffer)
+            weight += factors.sum(axis=0, dtype=np.float64)
             seen += len(part)
             done(seen)
-        if seen != self.rows:
-            raise ValueError(f"the source promised {self.rows} patches and gave {seen}")
-        image -= np.outer(weight, self.centre).astype(np.float32)
-        if first:
-            # Scores were centred on a first guess: a correction of rank one moves them to the mean.
-            mean = total / self.rows
-            shift = mean - self.centre
-            image -= np.outer(self.rows * (block @ shift), shift).astype(np.float32)
-            self.centre = mean
-            size = float(self.rows * (mean @ mean))
-            left = squares - size
-            self.total = left if left > LOST * squares else 0.0
-        _check_finite(image)
-        return image
+        _check_count(seen, self.rows)
+        self.mean /= self.rows
+        self._mixed -= np.outer(weight, self.mean).astype(np.float32)
+        _check_finite(self._mixed)  # not finite where the mean is not
+        if not np.isfinite(squares):
+            raise FloatingPointError("the patches hold numbers that are too large")
+        shift = self._cosines.forward(self.mean.astype(np.float32)[np.newaxis])[0] - origin
+        self._gram -= self.rows * np.outer(shift, shift)
+        left = squares - float(self.rows * (self.mean @ self.mean))
+        self.total = left if left > LOST * squares else 0.0
+
+    def first_block(self, generator: np.random.Generator) -> Float32:
+        """Return an orthonormal block: low frequencies, then mixtures."""
+        features = len(self.mean)
+        values, vectors = np.linalg.eigh(self._gram)
+        self._gram = np.empty((0, 0))  # of many components it is large
+        kept = np.flatnonzero(values > LOST * values[-1])[::-1][: self._smooth]
+        block = self._cosines.back(np.ascontiguousarray(vectors[:, kept].T, np.float32))
+        size = min(features, self._smooth + MIXTURES)
+        block = np.concatenate([block, _orthonormal(self._mixed, block)])[:size]
+        # Patches that hardly differ mix into few directions. Random ones fill the block.
+        while len(block) < size:
+            more = generator.standard_normal((size - len(block), features), dtype=np.float32)
+            block = np.concatenate([block, _orthonormal(more, block)])
+        return block
+
+
+def _multiply(parts: Iterator[Float32], block: Float32, look: _Look, done: Callable[[int], None]) -> Float32:
+    """Multiply the scatter matrix by a block ``(vector, feature)``, reading all patches once."""
+    image = np.zeros_like(block)
+    buffer = np.empty_like(block)
+    offset = (block @ look.mean).astype(np.float32)
+    weight, seen = np.zeros(len(block)), 0
+    for part in parts:
+        scores = part @ block.T  # (patch, vector)
+        scores -= offset
+        image += np.matmul(scores.T, part, out=buffer)
+        weight += scores.sum(axis=0, dtype=np.float64)
+        seen += len(part)
+        done(seen)
+    _check_count(seen, look.rows)
+    image -= np.outer(weight, look.mean).astype(np.float32)
+    _check_finite(image)
+    return image
+
+
+def _check_count(seen: int, promised: int) -> None:
+    if seen != promised:
+        raise ValueError(f"the source promised {promised} patches and gave {seen}")
 
 
 def _check_finite(block: Float32) -> None:

@@ -26,7 +26,9 @@ from geoae_pca.weights import read_arrays, write_arrays
 __all__ = ["PCAConfig", "PCAEncoder"]
 
 FILE = "components.safetensors"
-BATCH_BYTES = 64 * 2**20  # of one batch: large enough to keep the matrix kernels busy
+BATCH_BYTES = 24 * 2**20
+"""Most bytes of a batch: enough to keep the matrix kernels busy. malloc takes what is larger than 32 MiB
+fresh from the system each time, which costs more than to read the patches."""
 
 
 class PCAConfig(EncoderConfig):
@@ -39,7 +41,9 @@ class PCAConfig(EncoderConfig):
         lt=1,
         description="Stop reading when another pass would explain less than this share of variance more.",
     )
-    max_passes: int = Field(6, ge=1, description="Read the patches at most so often.")
+    max_passes: int = Field(
+        6, ge=1, description="Read the patches at most so often, after a first look at all of them."
+    )
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,9 @@ class PCAEncoder(Encoder):
 
     The components ``w_j`` are the orthonormal directions of greatest variance of the training
     patches, seen as vectors of channel x y x x numbers; ``z_j = w_j . (x - mean)``. They are found by a block
-    Krylov method that reads the patches a few times in memory bounded by a few blocks of components
-    (`geoae_pca.krylov`). Signs are fixed: the entry of largest magnitude in a component is positive.
+    Krylov method that begins with the low frequencies and reads the patches twice, or more often where
+    they are not smooth, in memory bounded by a few blocks of components (`geoae_pca.krylov`). Signs are
+    fixed: the entry of largest magnitude in a component is positive.
 
     A patch's latent vector is the same in any batch up to rounding: 1e-5 of the largest number in it.
 
@@ -132,17 +137,18 @@ class PCAEncoder(Encoder):
         features = int(np.prod(shape))
         size = max(1, min(8192, BATCH_BYTES // (4 * features), len(patches)))
 
-        def read(shuffle_seed: int | None) -> Iterator[FloatArray]:
-            for batch in patches.batches(size, shuffle_seed):
+        def read() -> Iterator[FloatArray]:
+            for batch in patches.batches(size):
                 yield image_rows(batch.image, shape, "pca")
 
         def progress(number: int, explained: float, done: int) -> None:
-            context.progress(f"pass {number}", done, len(patches), {"explained_variance_ratio": explained})
+            stage = f"pass {number}" if number else "first look"
+            context.progress(stage, done, len(patches), {"explained_variance_ratio": explained})
 
         return principal_components(
             read,
             len(patches),
-            features,
+            shape,
             self.config.latent_dim,
             seed=self.config.seed,
             tolerance=self.config.tolerance,
