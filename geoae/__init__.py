@@ -56,6 +56,7 @@ ORDER = (
     "attachments",
     "verification",
     "summaries",
+    "kmeans",
     "clusters",
     "projections",
     "repairs",

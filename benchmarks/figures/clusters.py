@@ -31,7 +31,7 @@ def _agreement(truth: npt.NDArray[np.int64], label: npt.NDArray[np.int64]) -> fl
 
 def ours(setting: Setting) -> Work:
     """Cluster as geoae does by default."""
-    from geoae.clusters import cluster_rows
+    from geoae.kmeans import cluster_rows
 
     z, truth = _latents(setting)
 
@@ -48,7 +48,7 @@ def peer(setting: Setting) -> Work:
     """Cluster by scikit-learn's KMeans from as many starts, with all cores."""
     from sklearn.cluster import KMeans
 
-    from geoae.clusters import STARTS
+    from geoae.kmeans import STARTS
 
     z, truth = _latents(setting)
 
