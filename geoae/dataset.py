@@ -73,7 +73,11 @@ def _dims(dataset: xr.Dataset) -> set[str]:
 def _by_shard(dataset: xr.Dataset, length: int) -> xr.Dataset:
     """Chunk what is stored by shards; small tables stay one lazy array each."""
     large = [n for n, v in dataset.variables.items() if v.ndim > 1 and v.encoding.get("shards")]
-    return dataset.assign({n: dataset[n].chunk({schema.PATCH: length}) for n in large})
+    if not large:
+        return dataset
+    # By themselves: with their coordinates, which stay as they are, it takes ten times as long.
+    chunked = xr.Dataset({n: dataset.variables[n] for n in large}).chunk({schema.PATCH: length})
+    return dataset.assign({n: chunked.variables[n] for n in large})
 
 
 def _select_split(dataset: xr.Dataset, split: str) -> xr.Dataset:

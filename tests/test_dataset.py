@@ -60,6 +60,15 @@ def test_pixels_are_lazy_and_chunked_by_shard(layered: Path) -> None:
     assert "dask" in repr(cube["msi"])
 
 
+def test_only_pixels_are_chunked_and_dask_calls_them_by_their_names(layered: Path) -> None:
+    cube = geoae.open_cube(layered)
+    chunked = {n for n, v in cube.variables.items() if v.chunks}
+    assert {"rgb", "msi_valid"} <= chunked
+    assert {n for n in chunked if cube.variables[n].ndim < 2} == set()
+    assert cube["rgb"].data.name.startswith("xarray-rgb-")
+    assert not cube["rgb"].coords["city"].chunks
+
+
 def test_a_part_of_a_split(layered: Path) -> None:
     whole = geoae.open_cube(layered)
     train = geoae.open_cube(layered, split="train")
