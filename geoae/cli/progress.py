@@ -12,6 +12,7 @@ Report = Callable[[str, int, int, Mapping[str, float]], None]
 _TITLES = {
     "synthesise": "Writing scenes",
     "headers": "Reading headers",
+    "pixels": "Reading pixels",
     "patches": "Writing patches",
     "normalise": "Measuring channels",
     "encode": "Encoding",
@@ -24,7 +25,7 @@ _STEPS = 4
 
 
 def _title(stage: str) -> str:
-    """Name a stage; those that geoae does not know are an encoder's own, such as ``pass 2``."""
+    """Name a stage; all of geoae's are above, others are an encoder's own, such as ``pass 2``."""
     return _TITLES.get(stage, f"Fitting, {stage}")
 
 
