@@ -113,6 +113,50 @@ def test_a_killed_ingest_is_no_cube_until_it_is_finished(us3d_folder, tmp_path, 
         assert not verify(folder / "us3d.zarr").findings
 
 
+def two_scenes(*keys):
+    """Arguments of an ingest of two scenes; all have as many patches."""
+    chosen = (word for key in keys for word in ("--scene", key))
+    return ["--patch", "32", "--quiet", "--workers", "2", *chosen]
+
+
+SCENES = [two_scenes("JAX_004_004", "JAX_004_006"), two_scenes("JAX_415_001", "JAX_415_003")]
+
+# Pairs of commands of one result, whose arrays differ in nothing but their values.
+OTHERWISE = {
+    "encode": [[*ENCODE, "--name", "fresh", "--input", kind] for kind in ("rgb", "msi")],
+    "encode over": [[*ENCODE, "--name", "pca", "--input", kind] for kind in ("rgb", "msi")],
+    "ingest": SCENES,
+    "ingest over": SCENES,
+}
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_what_a_killed_command_left_is_not_taken_by_one_with_other_options(
+    name, prepared, us3d_folder, tmp_path, killer
+):
+    source = ["ingest", str(us3d_folder)] * ("ingest" in name)
+    first, second = ([*source, *arguments, "--overwrite"] for arguments in OTHERWISE[name])
+    before = prepared if name != "ingest" else tmp_path / "nothing"
+    before.mkdir(exist_ok=True)
+    wholes = []
+    for folder, arguments in (tmp_path / "first", first), (tmp_path / "second", second):
+        shutil.copytree(before, folder)
+        wholes += killer.run([Job(str(folder), arguments)])
+        assert wholes[-1].code == 0, wholes[-1].errors
+    changes = wholes[0].changes
+    # Shards are written in the second half of a command, or it has none left to take.
+    killed = [tmp_path / f"killed-{m}" for m in range(changes // 2, changes, changes // 10)]
+    for folder in killed:
+        shutil.copytree(before, folder)
+    jobs = [Job(str(folder), first, int(folder.name.split("-")[1])) for folder in killed]
+    for folder, outcome in zip(killed, killer.run(jobs), strict=True):
+        assert outcome.code == -9, f"{folder.name}: {outcome}"
+    after = results(tmp_path / "second")
+    for folder, outcome in zip(killed, killer.run([Job(str(f), second) for f in killed]), strict=True):
+        assert outcome.code == 0, f"{folder.name}: {outcome}"
+        assert results(folder) == after, folder.name
+
+
 def test_files_that_were_being_written_are_swept(cube_copy):
     """A kill between creating a file and naming it leaves a file that nothing else explains."""
     cube = Cube.open(cube_copy)
