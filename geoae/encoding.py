@@ -239,7 +239,7 @@ def _write_latents(
         rows=rows,
         target_channels=target,
         target_normalisation=model.spec.target_normalisation,
-    ).in_turn()  # an encoder, and the measuring of errors, use all cores
+    )
     who = model.spec.encoder_name
     first = next(source.only(rows[:_PROBE]).batches(_PROBE))
     # Without the target there is nothing to compare an image with.
