@@ -22,6 +22,7 @@ ORDER = (
     "catalog",
     "raster",
     "scene",
+    "flushing",
     "location",
     "chunks",
     "store",

@@ -22,7 +22,8 @@ from geoae.calls import calling
 from geoae.cube import Cube
 from geoae.encoder import Channel, Encoder, EncoderConfig
 from geoae.errors import InputError, IntegrityError, PluginError, StoreExistsError, UsageError
-from geoae.location import Location, flush, work_folder
+from geoae.flushing import flush
+from geoae.location import Location, work_folder
 from geoae.provenance import canonical_json, digest_of
 from geoae.registry import load_encoder
 from geoae.schema import layer_path

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from geoae.errors import InputError, IntegrityError, LockedError, StoreExistsError, UsageError
-from geoae.location import flush
+from geoae.flushing import flush
 
 __all__ = ["aside", "check_target", "is_geopackage", "is_parquet", "replacing", "sweep"]
 
