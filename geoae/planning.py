@@ -130,9 +130,9 @@ class IngestPlan:
         """Bytes of a full shard of all arrays before compression."""
         return self.n_bytes * self.shard_length // max(self.patches.n_patches, 1)
 
-    @cached_property
+    @property
     def document(self) -> dict[str, Any]:
-        """The plan as JSON values; its digest names the plan."""
+        """The plan as JSON values; its digest names the plan. Made anew each time: it is large."""
         return {
             "format": schema.FORMAT,
             "algorithm": _ALGORITHM,

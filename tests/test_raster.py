@@ -87,6 +87,25 @@ def test_the_header_of_a_georeferenced_file(tmp_path: Path) -> None:
     assert header.file_bytes == path.stat().st_size
 
 
+def test_files_that_say_the_same_share_the_memory_for_it(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"crs": UTM, "transform": NORTH_UP}
+    first, second = (
+        read_header(write(tmp_path / name, pixels(2, 4, 6), **options)) for name in ("a.tif", "b.tif")
+    )
+    for name in ("grid", "scales", "offsets", "band_names", "units", "colors"):
+        assert getattr(first, name) is getattr(second, name)
+
+
+def test_signed_zeros_are_told_apart(tmp_path: Path) -> None:
+    found = []
+    for offset in (0.0, -0.0):
+        path = write(tmp_path / f"{offset}.tif", pixels(1, 4, 4), crs=UTM, transform=NORTH_UP)
+        with rasterio.open(path, "r+") as file:
+            file.scales, file.offsets = (0.5,), (offset,)
+        found.append(str(read_header(path).offsets[0]))
+    assert found == ["0.0", "-0.0"]
+
+
 def test_scale_offset_and_band_names(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", pixels(2, 4, 4, "int16"))
     with warnings.catch_warnings():

@@ -1,8 +1,9 @@
 """Reading headers: everything about a file but its pixels."""
 
 import math
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from affine import Affine
@@ -15,6 +16,8 @@ from geoae.raster.opening import failing_as, open_dataset
 from geoae.raster.structure import check_structure
 
 __all__ = ["read_header"]
+
+_Value = TypeVar("_Value")
 
 _SMALLEST = 1e-12
 """Smallest pixel for the size of its coordinates: 4 thousandths of a millimetre for northings of 4,000 km.
@@ -46,6 +49,17 @@ def read_header(path: Path, *, layout: Layout = "auto", bands: int | None = None
     return check_structure(header, layout, bands) if driver == "GTiff" else header
 
 
+@lru_cache(maxsize=1024)
+def _first(value: _Value, text: str) -> _Value:  # noqa: ARG001 (a part of the key)
+    return value
+
+
+def _one(value: _Value) -> _Value:
+    """Return one object for equal values: thousands of files say the same of their bands and their place."""
+    first: _Value = _first(value, repr(value))  # 0.0 equals -0.0, and is another number in the plan
+    return first
+
+
 def _header(source: Any, path: Path, file_bytes: int) -> RasterHeader:
     types = sorted(set(source.dtypes))
     if not source.count:
@@ -62,20 +76,20 @@ def _header(source: Any, path: Path, file_bytes: int) -> RasterHeader:
     return RasterHeader(
         path=path,
         driver=source.driver,
-        grid=Grid(_crs(source), source.transform, (source.height, source.width)),
+        grid=_one(Grid(_crs(source), source.transform, (source.height, source.width))),
         count=source.count,
         dtype=types[0],
         nodata=source.nodata,
-        scales=tuple(source.scales),
-        offsets=tuple(source.offsets),
+        scales=_one(tuple(source.scales)),
+        offsets=_one(tuple(source.offsets)),
         block_shape=(int(source.block_shapes[0][0]), int(source.block_shapes[0][1])),
         layout="band-first",
         compression=compression,
         interleave=interleave,
         file_bytes=file_bytes,
-        band_names=tuple(description or "" for description in source.descriptions),
-        units=tuple(unit or "" for unit in source.units),
-        colors=tuple(color.name for color in source.colorinterp),
+        band_names=_one(tuple(description or "" for description in source.descriptions)),
+        units=_one(tuple(unit or "" for unit in source.units)),
+        colors=_one(tuple(color.name for color in source.colorinterp)),
     )
 
 
@@ -95,4 +109,4 @@ def _crs(source: Any) -> str | None:
     # A CRS without a transform says nothing of where the pixels lie.
     if not source.crs or source.transform.is_identity:
         return None
-    return str(source.crs.to_wkt())
+    return _one(str(source.crs.to_wkt()))
