@@ -6,9 +6,9 @@ is taken over where its bytes are still right. The root's ``zarr.json`` is writt
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any
 
+import numpy as np
 from dask.base import compute
 from dask.delayed import delayed
 from dask.threaded import get as in_threads
@@ -19,7 +19,7 @@ from geoae.journal import noted
 from geoae.location import Location
 from geoae.patches import plan_runs
 from geoae.planning import IngestPlan
-from geoae.shards import ShardTask, run_task
+from geoae.shards import Kept, ShardTask, run_task
 from geoae.store import (
     METADATA,
     array_digest,
@@ -109,7 +109,7 @@ def assemble(
             break
         _compute(tasks, plan, workers, scheduler, progress)
         for shard in todo:
-            entry = noted(journal, shard)
+            entry = _entry(journal, shard)
             if entry is None:
                 raise IncompleteError(
                     f"shard {shard} of {cube} was not written", hint="run the command again"
@@ -129,7 +129,7 @@ def _read_journal(
     """
     entries: dict[int, dict[str, Any]] = {}
     for shard in range(plan.n_shards):
-        entry = noted(journal, shard)  # a power cut may leave an empty file, which is none
+        entry = _entry(journal, shard)  # a power cut may leave an empty file, which is none
         if (
             entry is not None
             and (skip_bad or not entry["failures"])
@@ -139,12 +139,20 @@ def _read_journal(
     return entries
 
 
+def _entry(journal: Location, shard: int) -> dict[str, Any] | None:
+    """Read a journal file, its counts as arrays: as lists they are most of what thousands of them take."""
+    entry = noted(journal, shard)
+    if entry is not None:
+        entry["valid"] = {name: np.array(counts, np.int32) for name, counts in entry["valid"].items()}
+    return entry
+
+
 def _outdated(plan: IngestPlan, entry: dict[str, Any], shard: int, failures: Mapping[int, str]) -> bool:
     """Say whether a shard holds patches of a scene that failed elsewhere and is not void here yet."""
     if not failures:
         return False
     start = shard * plan.shard_length
-    inside = {int(s) for s in plan.patches.scene_number[start : start + plan.shard_length]}
+    inside = set(plan.patches.places(start, start + plan.shard_length)[0].tolist())
     return bool((failures.keys() & inside) - {int(s) for s in entry["failures"]})
 
 
@@ -167,13 +175,12 @@ def _tasks(
     skip_bad: bool,
 ) -> list[ShardTask]:
     """Make a task of each run of consecutive shards; runs do not depend on workers or on what is done."""
-    scene = plan.patches.scene_number
     wanted = set(todo)
     tasks = []
     for run in plan_runs(plan.n_shards, plan.shard_bytes, RUN_BYTES):
         for piece in _consecutive([s for s in run if s in wanted]):
             first, last = piece.start * plan.shard_length, piece.stop * plan.shard_length
-            numbers = sorted({int(s) for s in scene[first:last]})
+            numbers = sorted(set(plan.patches.places(first, last)[0].tolist()))
             tasks.append(
                 ShardTask(
                     cube=str(cube),
@@ -226,10 +233,18 @@ def _compute(
         return
     stop = threading.Event()
     running = _Running()
-    # pure=False: two tasks are never the same work, and hashing their headers costs time. Bound, not
-    # handed over as arguments, in which Dask would look for collections, scene by scene.
-    bound = [partial(running.call, run_task, task, stop, advance) for task in tasks]
-    calls = [delayed(call, pure=False, traverse=False)() for call in bound]
+    left, idle = iter(tasks), list[Kept]()
+
+    def run_next() -> None:
+        kept = idle.pop() if idle else Kept()
+        try:
+            # Not a task bound to each call: Dask takes calls at random, and the small tasks have to be last.
+            run_task(next(left), stop, advance, kept)
+        finally:
+            idle.append(kept)
+
+    # pure=False: two tasks are never the same work.
+    calls = [delayed(running.call, pure=False, traverse=False)(run_next) for _ in tasks]
     try:
         # The function, not its name: for a name Dask imports distributed first, which takes half a second.
         compute(*calls, scheduler=in_threads, num_workers=workers)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from typing import Literal
 
@@ -19,6 +20,10 @@ SHARD_PATCHES = 64
 
 INNER_CHUNK = 16
 """Patches decoded together: one random patch costs 9 ms, and shards stay well compressed."""
+
+_LAST_RUNS = 6
+"""Each run takes at most this part of the shards that are left: at the end of the work the others wait for a
+run that is small."""
 
 _SHARD_BYTES = 256 * 2**20
 """Most bytes of pixels in one shard, all modalities together."""
@@ -73,6 +78,26 @@ class PatchPlan:
         """``(patch,)`` twice: first pixel row and column of each patch in its scene."""
         row, col = self.row_col
         return row * np.int32(self.stride), col * np.int32(self.stride)
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        """``(scene,)``: number of the first patch behind each scene."""
+        return np.cumsum(self.counts)
+
+    def places(self, start: int, stop: int) -> tuple[npt.NDArray[np.int64], ...]:
+        """Return scene, row and column, each ``(patch,)``, of the patches `start` to `stop` alone.
+
+        Examples
+        --------
+        >>> plan = plan_patches([(128, 128), (64, 64), (128, 64)], patch=64)
+        >>> [part.tolist() for part in plan.places(3, 6)]
+        [[0, 1, 2], [1, 0, 0], [1, 0, 0]]
+        """
+        patch = np.arange(start, min(stop, self.n_patches))
+        scene = np.searchsorted(self._ends, patch, side="right")
+        inside = patch - (self._ends - self.counts)[scene]
+        row, col = np.divmod(inside, self.shapes[scene, 1])
+        return scene, row, col
 
     def shard_length(self, bytes_per_patch: int) -> int:
         """Choose how many patches one shard holds.
@@ -182,14 +207,20 @@ def plan_patches(
 
 
 def plan_runs(n_shards: int, shard_bytes: int, run_bytes: int) -> list[range]:
-    """Group shards into tasks: runs of consecutive whole shards of about `run_bytes`.
+    """Group shards into tasks: runs of consecutive whole shards of about `run_bytes`, the last ones smaller.
 
     A task reads the scenes of its shards once, so only the scenes at a run's ends are read twice.
 
     Examples
     --------
-    >>> plan_runs(5, 10, 20)
-    [range(0, 2), range(2, 4), range(4, 5)]
+    >>> [len(run) for run in plan_runs(30, 10, 40)]
+    [4, 4, 3, 3, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
     """
-    length = max(run_bytes // max(shard_bytes, 1), 1)
-    return [range(start, min(start + length, n_shards)) for start in range(0, n_shards, length)]
+    longest = max(run_bytes // max(shard_bytes, 1), 1)
+    runs: list[range] = []
+    start = 0
+    while start < n_shards:
+        stop = start + max(min(longest, (n_shards - start) // _LAST_RUNS), 1)
+        runs.append(range(start, stop))
+        start = stop
+    return runs

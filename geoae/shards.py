@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import zarr
 
 from geoae import schema
 from geoae.align import SceneReader, Scratch
@@ -25,7 +26,7 @@ from geoae.patches import PatchPlan
 from geoae.scene import SceneHeader
 from geoae.store import open_array, shard_key, write_shard
 
-__all__ = ["ShardTask", "run_task"]
+__all__ = ["Kept", "ShardTask", "run_task"]
 
 _OPEN_SCENES = 2
 """Scenes kept open in a task: patches come in scene order, so the last one is enough; one to spare."""
@@ -80,10 +81,34 @@ class _Strip:
     window: Window
 
 
+class Kept:
+    """What tasks that one thread does one after the other need not make anew: memory and open arrays.
+
+    Fresh buffers for every shard cost more in page faults than the copies.
+
+    Attributes
+    ----------
+    scratch, shards
+        Memory to read windows into, and to put shards together in.
+    """
+
+    def __init__(self) -> None:
+        self.scratch = Scratch()
+        self.shards = Scratch()
+        self._arrays: dict[str, zarr.Array[Any]] = {}
+
+    def array(self, location: Location) -> "zarr.Array[Any]":
+        """Open an array, or return it if it is open: nobody makes it anew meanwhile."""
+        if str(location) not in self._arrays:
+            self._arrays[str(location)] = open_array(location, read_only=False)
+        return self._arrays[str(location)]
+
+
 def run_task(
     task: ShardTask,
     stop: threading.Event | None = None,
     progress: Callable[[int], None] | None = None,
+    kept: Kept | None = None,
 ) -> list[int]:
     """Make the shards of a task.
 
@@ -95,6 +120,8 @@ def run_task(
         Checked between shards; when set, the task ends early.
     progress
         Called with the number of patches after each shard.
+    kept
+        What another task in this thread has left; None to begin with nothing.
 
     Returns
     -------
@@ -107,7 +134,7 @@ def run_task(
         If a scene cannot be read and `skip_bad` is off.
     """
     root, journal = Location.of(task.cube), Location.of(task.journal)
-    writer = _Writer(task, root)
+    writer = _Writer(task, root, kept or Kept())
     done: list[int] = []
     try:
         for shard in task.shards:
@@ -127,18 +154,17 @@ def run_task(
 class _Writer:
     """Buffers, open scenes and open arrays of one task."""
 
-    def __init__(self, task: ShardTask, root: Location) -> None:
+    def __init__(self, task: ShardTask, root: Location, kept: Kept) -> None:
         self._task = task
         self._root = root
         self._readers: OrderedDict[int, SceneReader] = OrderedDict()
         self._failed: dict[int, str] = dict(task.void)
         names = [*task.modalities]
         names += [schema.valid_name(m) for m in task.modalities if self._role(m) != "height"]
-        self._arrays = {name: open_array(root / name, read_only=False) for name in names}
-        self._scratch = Scratch()
-        # Allocated once a task: fresh buffers for every shard cost more in page faults than the copies.
+        self._arrays = {name: kept.array(root / name) for name in names}
+        self._scratch = kept.scratch
         self._buffers = {
-            name: np.empty((task.shard_length, *array.shape[1:]), array.dtype)
+            name: kept.shards.take(name, (task.shard_length, *array.shape[1:]), array.dtype)
             for name, array in self._arrays.items()
         }
 
@@ -169,16 +195,15 @@ class _Writer:
             "shard": shard,
             "patches": stop - start,
             "files": files,
-            "valid": {m: self._count_valid(m, stop - start).tolist() for m in task.modalities},
+            "valid": {m: self._count_valid(m, stop - start) for m in task.modalities},
             "failures": {str(scene): why for scene, why in failures.items()},
         }
 
-    def _count_valid(self, modality: str, n: int) -> npt.NDArray[np.int64]:
+    def _count_valid(self, modality: str, n: int) -> list[int]:
+        """Count the valid pixels of each patch; patch by patch, numpy is six times as fast as by axis."""
         if self._role(modality) == "height":
-            valid = np.isfinite(self._buffers[modality][:n])
-        else:
-            valid = self._buffers[schema.valid_name(modality)][:n]
-        return np.asarray(np.count_nonzero(valid.reshape(n, -1), axis=1), np.int64)
+            return [int(np.count_nonzero(np.isfinite(patch))) for patch in self._buffers[modality][:n]]
+        return [int(np.count_nonzero(patch)) for patch in self._buffers[schema.valid_name(modality)][:n]]
 
     def _fill(self, strip: _Strip, failures: dict[int, str]) -> None:
         """Read a strip, or write down why its scene cannot be used."""
@@ -240,8 +265,7 @@ def _strips(plan: PatchPlan, start: int, stop: int) -> Iterator[_Strip]:
 
     Full rows go together; what is left of a row at either end is a rectangle of its own.
     """
-    scene = plan.scene_number[start:stop]
-    row, col = (part[start:stop] for part in plan.row_col)
+    scene, row, col = plan.places(start, stop)
     pieces: list[tuple[int, int, int, int, int]] = []  # scene, first, row, col, count
     keys = list(zip(scene.tolist(), row.tolist(), strict=True))
     position = 0

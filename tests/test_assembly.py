@@ -113,6 +113,22 @@ def test_workers_and_runs_do_not_change_a_byte(
     assert tree(tmp_path / "cube.zarr") == right[name][0]
 
 
+def test_tasks_run_in_their_order_and_share_what_they_need(right, good, tmp_path, monkeypatch, small_runs):
+    run_task, seen = assembly.run_task, []
+
+    def watch(task, stop, progress, kept):
+        done = run_task(task, stop, progress, kept)
+        seen.append((done, id(kept), {name: id(memory) for name, memory in kept.shards._memory.items()}))
+        return done
+
+    monkeypatch.setattr(assembly, "run_task", watch)
+    plan = plan_of(good)
+    make(plan, tmp_path, workers=1)
+    assert [shard for done, *_ in seen for shard in done] == list(range(plan.n_shards))
+    assert len({repr(rest) for _, *rest in seen}) == 1  # the same memory for all
+    assert tree(tmp_path / "cube.zarr") == right["good"][0]
+
+
 @pytest.mark.parametrize("name", ["good", "bad"])
 @pytest.mark.parametrize("moment", [0, 1, 4, 7, 12, 17, 20])
 def test_a_run_that_died_between_shards_is_resumed_to_the_same_bytes(

@@ -138,6 +138,28 @@ def test_runs_are_all_shards_in_order(n_shards, shard_bytes, run_bytes):
     )
 
 
+def test_the_last_runs_are_small():
+    runs = [len(run) for run in plan_runs(200, 10, 70)]
+    assert runs[0] == 7
+    assert runs == sorted(runs, reverse=True)
+    for number, run in enumerate(runs):
+        assert run == 1 or run <= sum(runs[number:]) / 5
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.tuples(st.integers(1, 9), st.integers(1, 9))), max_size=6),
+    st.integers(1, 4),
+    st.integers(0, 60),
+    st.integers(0, 60),
+)
+def test_places_of_some_patches_are_those_of_all(shapes, patch, start, count):
+    plan = plan_patches(shapes, patch=patch)
+    part = slice(start, start + count)
+    whole = (plan.scene_number, *plan.row_col)
+    for some, every in zip(plan.places(start, start + count), whole, strict=True):
+        assert some.tolist() == every[part].tolist()
+
+
 @given(st.integers(1, 300))
 def test_inner_chunks_divide_shards(length):
     assert length % inner_chunk(length) == 0
