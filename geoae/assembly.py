@@ -15,7 +15,7 @@ from dask.threaded import get as in_threads
 
 from geoae.commits import layer_members
 from geoae.errors import IncompleteError
-from geoae.journal import noted
+from geoae.journal import PLAN, noted, planned
 from geoae.location import Location
 from geoae.patches import plan_runs
 from geoae.planning import IngestPlan
@@ -82,11 +82,11 @@ def assemble(
         If a shard is missing at the end; the same command again writes it.
     """
     journal = work / "journal"
-    begun = work.get_json("plan.json")
+    begun = planned(work)
     if begun is None or begun["digest"] != plan.digest:
         journal.remove()
         cube.remove()
-        work.put_json("plan.json", {"digest": plan.digest, "plan": plan.document})
+        work.put_json(PLAN, {"digest": plan.digest, "plan": plan.document})
     cube.sweep()
     work.sweep()
     for name, spec in plan.pixel_arrays.items():

@@ -15,6 +15,7 @@ from geoae.catalog import Catalog, load_catalog
 from geoae.commits import LAYERS_LOCK, finish_swaps, swap
 from geoae.cube import Cube
 from geoae.errors import GeoaeError, IntegrityError, StoreExistsError, UsageError
+from geoae.journal import PLAN, planned
 from geoae.location import Location, is_partial, work_folder
 from geoae.patches import Edge
 from geoae.planning import IngestPlan, Selection, plan_ingest
@@ -172,13 +173,12 @@ def ingest(
         state = _state(cube, plan)
         if state == "equal" and not overwrite:
             return _finished(report, cube, created=False)
-        if state in ("other", "other incomplete") and not overwrite:
-            what = "an incomplete cube" if state == "other incomplete" else "a cube"
+        if state in _OTHERS and not overwrite:
             raise StoreExistsError(
-                f"{cube} is {what} of another plan",
+                f"{cube} is {_OTHERS[state]}",
                 hint="--overwrite replaces it and its layers, --out names another place",
             )
-        if state == "other incomplete":
+        if state in ("other incomplete", "unknown incomplete"):
             cube.remove()
             (work / "ingest").remove()
         fresh, journal = cube, work / "ingest"
@@ -234,8 +234,16 @@ def _writable(cube: Location) -> None:
             ) from None
 
 
+_OTHERS = {
+    "other": "a cube of another plan",
+    "other incomplete": "an incomplete cube of another plan",
+    "unknown incomplete": "an incomplete cube whose plan was damaged",
+}
+"""What is replaced only with leave to."""
+
+
 def _state(cube: Location, plan: IngestPlan) -> str:
-    """Say what is at the target: absent, incomplete, equal, other, other incomplete.
+    """Say what is at the target: absent, incomplete, equal, or one of `_OTHERS`.
 
     Raises
     ------
@@ -247,11 +255,12 @@ def _state(cube: Location, plan: IngestPlan) -> str:
     )
     if cube.is_local and cube.path.exists() and not cube.path.is_dir():
         raise foreign
-    begun = work_folder(cube).get_json("ingest/plan.json")
+    work = work_folder(cube) / "ingest"
+    begun = work.exists(PLAN)
     try:
         document = read_group(cube)
     except IntegrityError:
-        if begun is None:
+        if not begun:
             raise foreign from None
         document = None  # ours, and broken: the same command writes it again
     if document is not None:
@@ -259,11 +268,14 @@ def _state(cube: Location, plan: IngestPlan) -> str:
         if digest is None:
             raise foreign
         return "equal" if digest == plan.digest else "other"
-    if not _only_arrays(cube) or (begun is None and cube.names()):
+    if not _only_arrays(cube) or (not begun and cube.names()):
         raise foreign
-    if begun is None:
+    if not begun:
         return "absent"
-    return "incomplete" if begun["digest"] == plan.digest else "other incomplete"
+    known = planned(work)
+    if known is None:
+        return "unknown incomplete"
+    return "incomplete" if known["digest"] == plan.digest else "other incomplete"
 
 
 def _only_arrays(cube: Location) -> bool:

@@ -225,6 +225,36 @@ def test_a_broken_root_is_mended_by_the_same_command_with_its_layers(source, fin
         assert tree(out) == whole
 
 
+@pytest.mark.parametrize("content", ["", "x", "{}", "[]", '{"digest": 1, "plan": {}}'])
+def test_a_plan_that_was_damaged_is_no_plan(source, finished, tmp_path, monkeypatch, content):
+    """A complete cube does not need it; of one that was begun nobody knows what it was to be."""
+    out = tmp_path / "c.zarr"
+    interrupt(monkeypatch, source, out, 1)
+    plan = tmp_path / "c.zarr.work" / "ingest" / "plan.json"
+    plan.write_text(content)
+    with pytest.raises(
+        StoreExistsError, match=r"is an incomplete cube whose plan was damaged .*--overwrite"
+    ) as caught:
+        make(source, out)
+    assert caught.value.exit_code == 2
+    assert make(source, out, overwrite=True).resumed == 0
+    assert tree(out) == tree(finished)
+    plan.write_text(content)
+    assert not make(source, out).created
+    assert make(source, out, overwrite=True).created
+    assert tree(out) == tree(finished)
+    assert verify(str(out)).ok
+
+
+def test_a_plan_that_was_damaged_aside_is_begun_anew(source, finished, tmp_path, monkeypatch):
+    out = tmp_path / "c.zarr"
+    make(source, out, patch=10)
+    interrupt(monkeypatch, source, out, 1, overwrite=True)
+    (tmp_path / "c.zarr.work" / "next" / "plan.json").write_text("x")
+    assert make(source, out, overwrite=True).resumed == 0
+    assert tree(out) == tree(finished)
+
+
 # --- replacing ------------------------------------------------------------------------------------
 
 
