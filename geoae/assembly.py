@@ -236,7 +236,10 @@ def _compute(
     left, idle = iter(tasks), list[Kept]()
 
     def run_next() -> None:
-        kept = idle.pop() if idle else Kept()
+        try:
+            kept = idle.pop()
+        except IndexError:  # not asked for before: another thread may take the last one in between
+            kept = Kept()
         try:
             # Not a task bound to each call: Dask takes calls at random, and the small tasks have to be last.
             run_task(next(left), stop, advance, kept)
