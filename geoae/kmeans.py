@@ -184,31 +184,51 @@ def _distinct(rows: npt.NDArray[np.float32], enough: int) -> int:
 def _fit(rows: npt.NDArray[np.float32], k: int, method: Method, seed: int) -> FloatArray:
     """Return centres ``(k, component)``."""
     with warnings.catch_warnings():
-        # It says that clusters stayed empty (those are counted after the last assignment) or that one
-        # step is not the last.
+        # It says that clusters stayed empty; those are counted after the last assignment.
         warnings.simplefilter("ignore", ConvergenceWarning)
         if method == "kmeans":
             model = KMeans(k, n_init=STARTS, random_state=seed).fit(rows)
-        else:
-            model = _fit_minibatch(rows, k, seed)
-    return np.asarray(model.cluster_centers_, dtype=np.float64)
+            return np.asarray(model.cluster_centers_, dtype=np.float64)
+        return _fit_minibatch(rows, k, seed)
 
 
-def _fit_minibatch(rows: npt.NDArray[np.float32], k: int, seed: int) -> KMeans | MiniBatchKMeans:
+def _fit_minibatch(rows: npt.NDArray[np.float32], k: int, seed: int) -> FloatArray:
     sample = rows
     if len(rows) > SAMPLE:
         chosen = rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:SAMPLE])]
         if _distinct(chosen, k) == k:  # else a sample of many equal rows
             sample = chosen
-    start = KMeans(k, n_init=STARTS, max_iter=50, random_state=seed).fit(sample)
+    # Where more steps follow, the last digits of the start are no matter.
+    tolerance = 1e-4 if len(sample) == len(rows) else 1e-3
+    start = KMeans(k, n_init=STARTS, max_iter=50, tol=tolerance, random_state=seed).fit(sample)
     if len(sample) == len(rows):
-        return start
+        return np.asarray(start.cluster_centers_, dtype=np.float64)
     # No reassignment: the start is good already, and a rare cluster is a finding.
     batches = MiniBatchKMeans(
         k, init=start.cluster_centers_, n_init=1, batch_size=BATCH, random_state=seed, reassignment_ratio=0
     ).fit(rows)
     # One step on all rows: centres of mini-batches still carry where they came from.
-    return KMeans(k, init=batches.cluster_centers_, n_init=1, max_iter=1).fit(rows)
+    return _step(rows, np.asarray(batches.cluster_centers_, dtype=np.float64))
+
+
+def _step(rows: npt.NDArray[np.float32], center: FloatArray) -> FloatArray:
+    """Move each centre to the mean of the rows that it is the nearest to; one without a row stays.
+
+    Examples
+    --------
+    >>> rows = np.array([[0.0], [2.0], [9.0]], np.float32)
+    >>> _step(rows, np.array([[1.5], [8.0], [50.0]])).tolist()
+    [[1.0], [9.0], [50.0]]
+    """
+    total, size = np.zeros_like(center), np.zeros(len(center))
+    norm = np.einsum("kc,kc->k", center, center)
+    numbers = np.arange(len(center))
+    for block in _blocks(rows):
+        mine = numbers[:, np.newaxis] == (norm - 2 * (block @ center.T)).argmin(axis=1)
+        total += mine.astype(np.float64) @ block
+        size += mine.sum(axis=1)
+    moved = size > 0
+    return np.where(moved[:, np.newaxis], total / np.maximum(size, 1)[:, np.newaxis], center)
 
 
 def _nearest(rows: npt.NDArray[np.float32], center: FloatArray) -> tuple[IntArray, FloatArray]:
