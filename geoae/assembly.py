@@ -5,6 +5,7 @@ is taken over where its bytes are still right. The root's ``zarr.json`` is writt
 """
 
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from geoae.journal import PLAN, noted, planned
 from geoae.location import Location
 from geoae.patches import plan_runs
 from geoae.planning import IngestPlan
+from geoae.raster import ignore_missing_places
 from geoae.shards import Kept, ShardTask, run_task
 from geoae.store import (
     METADATA,
@@ -248,15 +250,17 @@ def _compute(
 
     # pure=False: two tasks are never the same work.
     calls = [delayed(running.call, pure=False, traverse=False)(run_next) for _ in tasks]
-    try:
-        # The function, not its name: for a name Dask imports distributed first, which takes half a second.
-        compute(*calls, scheduler=in_threads, num_workers=workers)
-    except BaseException:
-        # Tasks that run already end after their shard. Only then nobody writes behind our back, and the
-        # lock may go.
-        stop.set()
-        running.wait()
-        raise
+    with warnings.catch_warnings():  # puts back the list of filters, whatever threads that warp made of it
+        ignore_missing_places()
+        try:
+            # The function, not its name: for a name Dask imports distributed first, half a second long.
+            compute(*calls, scheduler=in_threads, num_workers=workers)
+        except BaseException:
+            # Tasks that run already end after their shard. Only then nobody writes behind our back, and the
+            # lock may go.
+            stop.set()
+            running.wait()
+            raise
 
 
 def _patches(plan: IngestPlan, shards: Iterable[int]) -> int:

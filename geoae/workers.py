@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import Any
 
 from geoae.errors import GeoaeError, UsageError
+from geoae.raster import ignore_missing_places
 from geoae.shards import ShardTask, run_task
 
 __all__ = ["dask_client", "run_on_workers"]
@@ -172,6 +173,7 @@ def _round(
 
 def _run_elsewhere(task: ShardTask, stop: Any) -> list[int]:
     """Make the shards of a task on a worker, whose errors have to travel."""
+    ignore_missing_places()
     try:
         return run_task(task, stop)
     except GeoaeError as error:

@@ -6,11 +6,13 @@ import shutil
 import sys
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
 import zarr
 from cube_scenes import SMALL, scene_pixels, tree, write_scene, write_tif
+from rasterio.errors import NotGeoreferencedWarning
 
 from geoae import assembly, shards
 from geoae.assembly import assemble
@@ -454,3 +456,17 @@ def test_a_scheduler_that_does_not_answer_is_one_line(good, tmp_path):
     ):
         make(plan_of(good), tmp_path, scheduler="tcp://127.0.0.1:1")
     assert caught.value.exit_code == 2
+
+
+def test_threads_that_warp_change_no_filter_of_warnings(good, tmp_path, monkeypatch):
+    # rasterio silences one warning while it warps, by a list of filters that another thread may put back.
+    def meddled(*arguments):
+        warnings.warn("Dataset has no geotransform, gcps, or rpcs.", NotGeoreferencedWarning, stacklevel=1)
+        warnings.simplefilter("ignore")
+        return run_task(*arguments)
+
+    run_task = assembly.run_task
+    monkeypatch.setattr(assembly, "run_task", meddled)
+    before = list(warnings.filters)
+    make(plan_of(good), tmp_path, workers=2)
+    assert warnings.filters == before

@@ -12,6 +12,7 @@ hold one page for each band, of which GDAL sees the first.
 
 from geoae.raster.headers import read_header
 from geoae.raster.model import Layout, RasterHeader
+from geoae.raster.opening import ignore_missing_places
 from geoae.raster.pixels import RasterReader
 
-__all__ = ["Layout", "RasterHeader", "RasterReader", "read_header"]
+__all__ = ["Layout", "RasterHeader", "RasterReader", "ignore_missing_places", "read_header"]

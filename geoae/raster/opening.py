@@ -16,7 +16,7 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from geoae.errors import GeoaeError, SceneError
 
-__all__ = ["environment", "failing_as", "open_dataset"]
+__all__ = ["environment", "failing_as", "ignore_missing_places", "open_dataset"]
 
 _OPTIONS: dict[str, Any] = {
     "GDAL_NUM_THREADS": "1",  # tasks run side by side already
@@ -47,6 +47,15 @@ def open_dataset(path: Path, driver: str) -> Any:
     """Open a file with one driver, for the calling thread alone."""
     with environment(), _without_warning():
         return rasterio.open(path.absolute(), driver=driver, sharing=False)
+
+
+def ignore_missing_places() -> None:
+    """Silence rasterio's warning about what has no place on the ground, in this process from now on.
+
+    rasterio does so itself while it warps. Where several threads warp, one ends the silence of others, and
+    the list of filters that is put back last may be anybody's: keep the list around such threads.
+    """
+    warnings.filterwarnings("ignore", "Dataset has no geotransform", NotGeoreferencedWarning)
 
 
 @contextmanager
