@@ -221,24 +221,28 @@ def _step(rows: npt.NDArray[np.float32], center: FloatArray) -> FloatArray:
     [[1.0], [9.0], [50.0]]
     """
     total, size = np.zeros_like(center), np.zeros(len(center))
-    norm = np.einsum("kc,kc->k", center, center)
     numbers = np.arange(len(center))
     for block in _blocks(rows):
-        mine = numbers[:, np.newaxis] == (norm - 2 * (block @ center.T)).argmin(axis=1)
+        mine = numbers[:, np.newaxis] == _closest(block, center)
         total += mine.astype(np.float64) @ block
         size += mine.sum(axis=1)
     moved = size > 0
     return np.where(moved[:, np.newaxis], total / np.maximum(size, 1)[:, np.newaxis], center)
 
 
+def _closest(block: FloatArray, center: FloatArray) -> IntArray:
+    """Return the nearest centre of each row of a block."""
+    norm = np.einsum("kc,kc->k", center, center)
+    return np.asarray((norm - 2 * (block @ center.T)).argmin(axis=1))
+
+
 def _nearest(rows: npt.NDArray[np.float32], center: FloatArray) -> tuple[IntArray, FloatArray]:
     """Return the nearest centre of each row and the squared distance, in float64, block by block."""
     label = np.empty(len(rows), dtype=np.int64)
     square = np.empty(len(rows))
-    norm = np.einsum("kc,kc->k", center, center)
     for number, block in enumerate(_blocks(rows)):
         part = slice(number * BATCH, number * BATCH + len(block))
-        label[part] = (norm - 2 * (block @ center.T)).argmin(axis=1)
+        label[part] = _closest(block, center)
         offset = block - center[label[part]]
         square[part] = np.einsum("nc,nc->n", offset, offset)
     return label, square

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from command_line import runner
 from cube_scenes import tree
+from dask_clusters import nannied, on_workers, runner_by_shard
 
 from geoae import assembly, workers
 from geoae.errors import GeoaeError
@@ -26,36 +26,14 @@ pytestmark = pytest.mark.slow  # each starts processes that import distributed
 @pytest.fixture
 def run(capsys, tmp_path, monkeypatch):
     """Run a command in a folder of its own; each shard is a task."""
-    monkeypatch.setattr(assembly, "RUN_BYTES", 1)
-    monkeypatch.chdir(tmp_path)
-    return runner(capsys)
+    return runner_by_shard(capsys, tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def cluster():
     """One worker, whose tasks are given up when it dies the second time."""
-    import dask
-    from distributed import LocalCluster
-
-    # A nanny has all the time it needs to start a worker again.
-    with (
-        dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"}),
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=1,
-            memory_limit=0,
-            processes=True,
-            dashboard_address=":0",
-            silence_logs=60,
-            scheduler_kwargs={"allowed_failures": 1},
-        ) as made,
-    ):
+    with nannied() as made:
         yield made
-
-
-def on_workers(monkeypatch, function):
-    """Let workers call this in place of the real thing; a nested function travels by value."""
-    monkeypatch.setattr(workers, "_run_elsewhere", function)
 
 
 def dies_at_the_note_of_its_first_shard(marker):

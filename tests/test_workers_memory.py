@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import runner
 from cube_scenes import tree
+from dask_clusters import nannied, on_workers, runner_by_shard
 
-from geoae import assembly, workers
+from geoae import workers
 from geoae.errors import GeoaeError
 
 pytest.importorskip("distributed")
@@ -18,41 +18,18 @@ pytestmark = pytest.mark.slow  # each starts processes that import distributed
 @pytest.fixture
 def run(capsys, tmp_path, monkeypatch):
     """Run a command in a folder of its own; each shard is a task."""
-    monkeypatch.setattr(assembly, "RUN_BYTES", 1)
-    monkeypatch.chdir(tmp_path)
-    return runner(capsys)
-
-
-def on_workers(monkeypatch, function):
-    """Let workers call this in place of the real thing; a nested function travels by value."""
-    monkeypatch.setattr(workers, "_run_elsewhere", function)
+    return runner_by_shard(capsys, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def small_cluster(request):
     """Start workers with 1 GiB each: Dask pauses them at 0.8 of it, and ends them at 0.95."""
-    import dask
-    from distributed import LocalCluster
-
+    # Tasks are given to workers at once, and nobody takes them away.
     settings = {
-        # Tasks are given to workers at once, and nobody takes them away.
         "distributed.scheduler.worker-saturation": "inf",
         "distributed.scheduler.work-stealing": False,
-        # A nanny has all the time it needs to start a worker again.
-        "distributed.deploy.lost-worker-timeout": "1h",
     }
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=getattr(request, "param", 1),
-            threads_per_worker=1,
-            memory_limit="1 GiB",
-            processes=True,
-            dashboard_address=":0",
-            silence_logs=60,
-            scheduler_kwargs={"allowed_failures": 1},
-        ) as made,
-    ):
+    with nannied(getattr(request, "param", 1), memory_limit="1 GiB", **settings) as made:
         yield made
 
 

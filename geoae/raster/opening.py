@@ -32,7 +32,9 @@ _FAULTS = (RasterioError, CRSError, tifffile.TiffFileError, OSError, struct.erro
 _LOOSE_FAULTS = (ValueError, IndexError, KeyError, RuntimeError, TypeError, OverflowError)
 """What their parsers and decoders raise, too, on bytes that are not as they should be."""
 
-_NO_PLACE = ("ignore", re.compile("Dataset has no geotransform"), NotGeoreferencedWarning, None, 0)
+_NO_PLACE_TEXT = "Dataset has no geotransform"
+
+_NO_PLACE = ("ignore", re.compile(_NO_PLACE_TEXT), NotGeoreferencedWarning, None, 0)
 """Filter for rasterio's warning about files without a CRS, which is no fault here."""
 
 _filtering = threading.Lock()
@@ -55,7 +57,7 @@ def ignore_missing_places() -> None:
     rasterio does so itself while it warps. Where several threads warp, one ends the silence of others, and
     the list of filters that is put back last may be anybody's: keep the list around such threads.
     """
-    warnings.filterwarnings("ignore", "Dataset has no geotransform", NotGeoreferencedWarning)
+    warnings.filterwarnings("ignore", _NO_PLACE_TEXT, NotGeoreferencedWarning)
 
 
 @contextmanager
