@@ -7,7 +7,6 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
@@ -19,7 +18,7 @@ from geoae.cube import Cube
 from geoae.encoder import Channel, PatchBatch
 from geoae.errors import UsageError
 from geoae.mixing import Piece, checked_rows, plan_blocks, read_rows, stream, threads
-from geoae.normalisation import Normalisation
+from geoae.normalisation import ChannelGroup, Normalisation, normalise_rows
 
 __all__ = ["CubePatches", "Normalisation", "fit_normalisation", "parse_input", "usable_rows"]
 
@@ -87,37 +86,6 @@ def usable_rows(
     return np.flatnonzero((fraction >= limit) & (fraction > 0))
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The channels of one modality: how their values come from the stored array into the image.
-
-    Parameters
-    ----------
-    modality
-        Name of the array.
-    place
-        Their places in the image: a slice where they lie side by side, which is faster.
-    bands
-        Which bands of the array they are; None adds the dimension that a height lacks.
-    mask
-        Name of the array that says which pixels are valid; None for heights, where NaN says it.
-    scale
-        Two arrays ``(channel, 1, 1)`` float32: values are multiplied by one, then the other is taken
-        away. None leaves them as they are.
-    """
-
-    modality: str
-    place: slice | list[int]
-    bands: slice | list[int] | None
-    mask: str | None
-    scale: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None
-
-    @property
-    def count(self) -> int:
-        """Number of the channels."""
-        return self.place.stop - self.place.start if isinstance(self.place, slice) else len(self.place)
-
-
 class CubePatches:
     """Patches of a cube as an encoder sees them: a `geoae.encoder.PatchSource`.
 
@@ -166,7 +134,7 @@ class CubePatches:
             for names, scale in pictures
         )
 
-    def _part(self, modality: str, channels: Sequence[Channel], norm: Normalisation | None) -> _Part:
+    def _part(self, modality: str, channels: Sequence[Channel], norm: Normalisation | None) -> ChannelGroup:
         places = [i for i, c in enumerate(channels) if c.modality == modality]
         beside = places == list(range(places[0], places[0] + len(places)))
         bands: slice | list[int] | None = None
@@ -181,7 +149,7 @@ class CubePatches:
             factor = np.array([1 / norm.scale[i] for i in places], np.float32).reshape(-1, 1, 1)
             scale = factor, np.array([norm.offset[i] for i in places], np.float32).reshape(-1, 1, 1) * factor
         place = slice(places[0], places[-1] + 1) if beside else places
-        return _Part(modality, place, bands, mask, scale)
+        return ChannelGroup(modality, place, bands, mask, scale)
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -227,7 +195,9 @@ class CubePatches:
             raise ValueError(f"a batch has at least one patch, not {size}")
         readers = self._readers()
         row_bytes = sum(r.dtype.itemsize * int(np.prod(r.shape[1:])) for r in readers.values())
-        mixed = min(MIX_ROWS if shuffle_seed is not None else 2 * size, _BLOCK_BYTES // max(row_bytes, 1))
+        # Two batches, of which one is decoded ahead; one where that is not wanted.
+        rows = MIX_ROWS if shuffle_seed is not None else size * (2 if self._ahead else 1)
+        mixed = min(rows, _BLOCK_BYTES // max(row_bytes, 1))
         blocks = plan_blocks(self.rows, self._chunk(readers), max(mixed, size), shuffle_seed)
         with ThreadPoolExecutor(threads()) as pool:
             for pieces in stream(readers, blocks, size, ahead=self._ahead):
@@ -261,7 +231,7 @@ class CubePatches:
 
     def _begin(
         self,
-        picture: tuple[_Part, ...],
+        picture: tuple[ChannelGroup, ...],
         pieces: Sequence[Piece],
         count: int,
         pool: ThreadPoolExecutor,
@@ -277,38 +247,12 @@ class CubePatches:
             for positions in np.array_split(piece.positions, threads()):
                 stop = start + len(positions)
                 jobs.append(
-                    pool.submit(_fill, picture, image[start:stop], valid[start:stop], piece, positions)
+                    pool.submit(
+                        normalise_rows, picture, image[start:stop], valid[start:stop], piece, positions
+                    )
                 )
                 start = stop
         return image, np.broadcast_to(valid, shape)
-
-
-def _fill(
-    picture: tuple[_Part, ...],
-    image: npt.NDArray[np.float32],
-    valid: npt.NDArray[np.bool_],
-    piece: Piece,
-    positions: npt.NDArray[np.int64],
-) -> None:
-    """Normalise rows into their places, row by row: one row stays in the processor's cache."""
-    for part in picture:
-        for row, position in enumerate(positions):
-            raw = piece.values[part.modality][position][part.bands]  # (channel, y, x)
-            if part.mask is None:
-                mask = np.isfinite(raw[0])
-                raw = np.where(mask, raw, np.float32(0))
-            else:
-                mask = piece.values[part.mask][position]
-            values = image[row, part.place]
-            np.copyto(values, raw, casting="unsafe")
-            if part.scale is not None:
-                values *= part.scale[0]
-                values -= part.scale[1]
-            if not mask.all():
-                values *= mask.astype(np.float32)  # a product with bool is half as fast
-            if not isinstance(part.place, slice):
-                image[row, part.place] = values  # it was a copy
-            valid[row, part.place if len(picture) > 1 else 0] = mask
 
 
 def fit_normalisation(

@@ -415,3 +415,26 @@ def test_a_damaged_file_is_one_clear_line(saved, damage, message):
 def test_a_file_of_more_components_than_the_options_allow_is_refused(saved):
     with pytest.raises(PluginError, match="6 components for a latent size of 5"):
         PCAEncoder.load(saved.parent, PCAConfig(latent_dim=5))
+
+
+def test_a_source_that_can_reads_in_turn_with_the_products():
+    class Turning(ArrayPatches):
+        asked = 0
+
+        def in_turn(self):
+            Turning.asked += 1
+            return self
+
+    PCAEncoder(PCAConfig(latent_dim=2)).fit(Turning(decaying(40, (1, 6, 6), 1.0)), FitContext())
+    assert Turning.asked == 1
+
+
+def test_coefficients_of_many_patches_are_added_in_parts(monkeypatch):
+    image = of_frequencies(120, falling(32))
+    one, whole = fitted(image, latent_dim=10)
+    monkeypatch.setattr("geoae_pca.krylov.GATHERED", 50)
+    monkeypatch.setattr("geoae_pca.pca.BATCH_BYTES", 30 * 4 * 32 * 32)
+    other, parts = fitted(image, latent_dim=10)
+    ratio = whole.metrics["explained_variance_ratio"]
+    assert parts.metrics["explained_variance_ratio"] == pytest.approx(ratio, rel=1e-4)
+    np.testing.assert_allclose(components_of(other), components_of(one), atol=2e-3)

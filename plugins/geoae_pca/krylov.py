@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import eigh
 
 from geoae_pca.cosines import Cosines
 
@@ -46,6 +47,7 @@ Float64 = npt.NDArray[np.float64]
 
 COEFFICIENTS = 768  # of low frequencies, at least; at most about four for each component
 MIXTURES = 8  # of patches in the first block, beside the low frequencies
+GATHERED = 1024  # coefficients of so many patches are multiplied together, which is faster
 STRIDE = 4  # one patch in so many is mixed
 FADING = 0.1  # what a pass gains, times this, is what is left to gain: on images 0.02 to 0.15 was seen
 LOST = 1e-6  # a vector that keeps less of its length after projection is rounding error
@@ -197,6 +199,7 @@ class _Look:
         weight, squares, seen = np.zeros(len(self._mixed)), 0.0, 0
         buffer = np.empty_like(self._mixed)
         origin = np.zeros(self._cosines.count, np.float32)
+        gathered: list[Float32] = []
         for part in parts:
             self.mean += np.ones(len(part), np.float32) @ part
             squares += float(np.vecdot(part, part).sum(dtype=np.float64))
@@ -204,7 +207,9 @@ class _Look:
             if not seen:  # near the mean, so that squares do not lose their digits
                 origin = coefficients.mean(axis=0)
             coefficients -= origin
-            self._gram += coefficients.T @ coefficients
+            gathered.append(coefficients)
+            if sum(map(len, gathered)) >= GATHERED:
+                self._add(gathered)
             some = part[-seen % self._stride :: self._stride]
             factors = self._generator.standard_normal((len(some), len(self._mixed)), dtype=np.float32)
             self._mixed += np.matmul(factors.T, some, out=buffer)
@@ -212,6 +217,8 @@ class _Look:
             seen += len(part)
             done(seen)
         _check_count(seen, self.rows)
+        if gathered:
+            self._add(gathered)
         self.mean /= self.rows
         self._mixed -= np.outer(weight, self.mean).astype(np.float32)
         _check_finite(self._mixed)  # not finite where the mean is not
@@ -222,12 +229,19 @@ class _Look:
         left = squares - float(self.rows * (self.mean @ self.mean))
         self.total = left if left > LOST * squares else 0.0
 
+    def _add(self, gathered: list[Float32]) -> None:
+        """Add the squares of coefficients, and forget them."""
+        rows = np.concatenate(gathered)
+        self._gram += rows.T @ rows
+        gathered.clear()
+
     def first_block(self, generator: np.random.Generator) -> Float32:
         """Return an orthonormal block: low frequencies, then mixtures."""
         features = len(self.mean)
-        values, vectors = np.linalg.eigh(self._gram)
+        count = len(self._gram)
+        values, vectors = eigh(self._gram, subset_by_index=(max(0, count - self._smooth), count - 1))
         self._gram = np.empty((0, 0))  # of many components it is large
-        kept = np.flatnonzero(values > LOST * values[-1])[::-1][: self._smooth]
+        kept = np.flatnonzero(values > LOST * values[-1])[::-1]
         block = self._cosines.back(np.ascontiguousarray(vectors[:, kept].T, np.float32))
         size = min(features, self._smooth + MIXTURES)
         block = np.concatenate([block, _orthonormal(self._mixed, block)])[:size]

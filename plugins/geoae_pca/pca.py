@@ -136,9 +136,11 @@ class PCAEncoder(Encoder):
     ) -> PrincipalComponents:
         features = int(np.prod(shape))
         size = max(1, min(8192, BATCH_BYTES // (4 * features), len(patches)))
+        # A source that can leaves all cores to the products while a batch is in use.
+        source = getattr(patches, "in_turn", lambda: patches)()
 
         def read() -> Iterator[FloatArray]:
-            for batch in patches.batches(size):
+            for batch in source.batches(size):
                 yield image_rows(batch.image, shape, "pca")
 
         def progress(number: int, explained: float, done: int) -> None:
