@@ -66,7 +66,7 @@ def _examine(encoder: Encoder, validation: Sections) -> dict[str, Any]:
 def locality(place: Place) -> Finding:
     """Compare how far a change in one corner reaches through a fully convolutional and a dense code."""
     train, validation, notes = place.sections(SIDE)
-    shared = {"loss": "mse", "steps": max(place.size.steps // 3, 2)}
+    shared = {"loss": "mse", "steps": place.size.steps}
     kinds = {
         "report-fcae": {"preset": "report-fcae", **shared},
         "report-net1": {"preset": "report-net1", "latent_dim": 4096, **shared},
