@@ -25,6 +25,8 @@ _LOOK = 0.1
 _PATIENCE = 15.0
 """Seconds for which nothing may go on because workers are paused for memory."""
 
+_LOGGER = logging.getLogger("geoae")
+
 
 class _SchedulerGoneError(Exception):
     """The scheduler does not know of our tasks any more."""
@@ -220,6 +222,7 @@ class _Watch:
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        self._told = False
         self.begin()
 
     def begin(self) -> None:
@@ -234,9 +237,14 @@ class _Watch:
             return
         self._next = now + _PATIENCE / 4
         try:
-            paused = _paused(self._client, keys)
+            workers = _ask(self._client, "identity")["workers"]
+            paused = _paused(self._client, keys, workers)
         except OSError:  # a worker died right now, or is too busy to answer
-            paused = None
+            workers, paused = None, None
+        if workers == {} and not self._told:
+            # No fault: a cluster may start workers when it has work, or one that was lost again.
+            _LOGGER.warning("%s has no worker: waiting for one", self._client.scheduler.address)
+            self._told = True
         if paused is None:
             self._since = None
         elif self._since is None:
@@ -245,9 +253,8 @@ class _Watch:
             raise paused
 
 
-def _paused(client: Any, keys: Set[str]) -> _PausedError | None:
+def _paused(client: Any, keys: Set[str], workers: Mapping[str, Mapping[str, Any]]) -> _PausedError | None:
     """Return the paused workers that tasks wait for; None if anything may bring one of the tasks on."""
-    workers = _ask(client, "identity")["workers"]
     paused = {address: worker for address, worker in workers.items() if worker["status"] == "paused"}
     if not paused:
         return None

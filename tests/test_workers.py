@@ -94,6 +94,27 @@ def test_workers_that_always_die_are_one_line_and_the_command_goes_on(
     assert tree(Path("us3d.zarr")) == tree(us3d_cube)
 
 
+def test_a_cluster_without_workers_is_said_once_and_waited_for(
+    run, us3d_folder, us3d_cube, monkeypatch, caplog
+):
+    monkeypatch.setattr(workers, "_PATIENCE", 1.0)
+    looks = []
+
+    def look(*given, real=workers._paused):
+        looks.append(given)
+        if len(looks) == 3:
+            cluster.scale(1)
+        return real(*given)
+
+    monkeypatch.setattr(workers, "_paused", look)
+    with nannied(0) as cluster:
+        ended = run("ingest", us3d_folder, "--patch", 32, "--scheduler", cluster.scheduler_address)
+    assert ended.code == 0, ended.err
+    said = [record.getMessage() for record in caplog.records if record.name == "geoae"]
+    assert said == [f"{cluster.scheduler_address} has no worker: waiting for one"]
+    assert tree(Path("us3d.zarr")) == tree(us3d_cube)
+
+
 @contextmanager
 def scheduler_and_worker(folder):
     """Both in processes of their own, as on a cluster; gives the scheduler's address and process."""

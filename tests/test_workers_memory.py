@@ -147,8 +147,8 @@ def test_a_worker_that_is_paused_for_a_moment_goes_on(
 
         threading.Thread(target=wait, daemon=True).start()
 
-    def looked(client, keys, look=workers._paused):
-        paused = look(client, keys)
+    def looked(*given, look=workers._paused):
+        paused = look(*given)
         if paused is not None:
             seen.touch()
         return paused
