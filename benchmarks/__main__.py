@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.figures import Figure, load_figures
-from benchmarks.figures.ingestion import prepare
+from benchmarks.figures.ingestion import prepare, remove_fresh
 from benchmarks.measure import Setting, cores, other_load, run_side
 from benchmarks.scenes import write_scenes
 from benchmarks.table import Result, insert, machine, markdown, row, to_json
@@ -81,6 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
     setting = setting_of(options)
     _say(f"preparing {setting.scenes} scenes of {setting.size} pixels in {setting.folder}")
     write_scenes(setting.source, setting.scenes, setting.size)
+    remove_fresh(setting.folder)  # of a run that was ended
     prepare(setting)
     for prepare_more in dict.fromkeys(figures[name].prepare for name in chosen):
         prepare_more(setting)
@@ -90,6 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
         _say(f"measuring {name}")
         results.append(measure_figure(figures[name], setting, options.repeats or (1 if options.quick else 3)))
     load = ask()
+    remove_fresh(setting.folder)
     text = report(results, setting, load)
     print(text)
     if options.into is not None:

@@ -39,17 +39,27 @@ def make_cube(source: Path, cube: Path, patch: int) -> None:
         ingest(source, out=cube, patch=patch, overwrite=True)
 
 
-def _remove(cube: Path) -> None:
-    for path in (cube, cube.with_name(cube.name + ".work")):
-        shutil.rmtree(path, ignore_errors=True)
+def _fresh(setting: Setting, what: str) -> Path:
+    """Name a place that nothing was ever at.
+
+    ext4 avoids the inodes of files removed within the last minute, and looks at each of them for each new
+    file: where a cube was just removed, the next one takes a tenth longer.
+    """
+    number = len([*setting.folder.glob(f"fresh-{what}-*.zarr")])
+    return setting.folder / f"fresh-{what}-{number}.zarr"
+
+
+def remove_fresh(folder: Path) -> None:
+    """Remove what the figures have made."""
+    for path in folder.glob("fresh-*"):
+        shutil.rmtree(path)
 
 
 def _ingest(setting: Setting, scenes: int) -> Work:
     from geoae.ingestion import ingest
     from geoae.planning import Selection
 
-    out = setting.folder / f"fresh-{scenes}.zarr"
-    _remove(out)
+    out = _fresh(setting, str(scenes))
 
     def work() -> dict[str, float]:
         report = ingest(
@@ -180,8 +190,7 @@ def loop(setting: Setting) -> Work:
     """
     keys = iter(_keys(setting))
     turn = threading.Lock()
-    into = setting.folder / "bare"
-    shutil.rmtree(into, ignore_errors=True)
+    into = _fresh(setting, "bare")
     into.mkdir()
     threads = [_Bare(setting, into) for _ in range(cores())]
 
