@@ -36,6 +36,25 @@ def _reading(names: Sequence[str], threads: int = 1) -> Callable[[Setting], Work
     return side
 
 
+def _reading_by_zarr(name: str) -> Callable[[Setting], Work]:
+    """Return the side that reads an array shard by shard as zarr does it, without geoae."""
+
+    def side(setting: Setting) -> Work:
+        import zarr
+
+        array = zarr.open_array(setting.cube / name, mode="r")
+        shard = (array.shards or array.chunks)[0]
+
+        def work() -> dict[str, float]:
+            for start in range(0, array.shape[0], shard):
+                array[start : start + shard]
+            return {"bytes": float(array.nbytes)}
+
+        return work
+
+    return side
+
+
 def fractions(setting: Setting) -> Work:
     """Read labels and masks, count codes, make fractions of classes."""
     from geoae.chunks import RowReader
@@ -114,6 +133,14 @@ FIGURES = (
         "mean height and its deviation",
         "floor: reading heights",
         {"geoae": heights, "other": _reading(("agl",))},
+        "time",
+        1.2,
+    ),
+    Figure(
+        "heights-zarr",
+        "mean height and its deviation",
+        "floor: reading heights by zarr itself",
+        {"geoae": heights, "other": _reading_by_zarr("agl")},
         "time",
         1.2,
     ),
