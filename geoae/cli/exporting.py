@@ -23,6 +23,13 @@ from geoae.errors import UsageError
 
 __all__ = ["register"]
 
+_Clusters = Annotated[str | None, typer.Option(help="Clusters to export; the only ones by default.")]
+_Classes = Annotated[str | None, typer.Option(help="Class table of the summaries.")]
+_Projection = Annotated[str | None, typer.Option(help="Projection to export.")]
+_City = Annotated[list[str] | None, typer.Option(help="Only this city; may be repeated.")]
+_Scene = Annotated[list[str] | None, typer.Option(help="Only this scene; may be repeated.")]
+_Split = Annotated[str | None, typer.Option(help="Only this part: test, or NAME:test.")]
+
 _NAMED = 5
 """Scenes that a remark names; --json has them all."""
 
@@ -65,14 +72,12 @@ def register(app: typer.Typer) -> None:
 def patches(
     path: Annotated[Path, typer.Argument(help="clusters.gpkg, or .parquet for GeoParquet.")],
     cube: CubeOption = None,
-    clusters: Annotated[
-        str | None, typer.Option(help="Clusters to export; the only ones by default.")
-    ] = None,
-    classes: Annotated[str | None, typer.Option(help="Class table of the summaries.")] = None,
-    projection: Annotated[str | None, typer.Option(help="Projection to export.")] = None,
-    city: Annotated[list[str] | None, typer.Option(help="Only this city; may be repeated.")] = None,
-    scene: Annotated[list[str] | None, typer.Option(help="Only this scene; may be repeated.")] = None,
-    split: Annotated[str | None, typer.Option(help="Only this part: test, or NAME:test.")] = None,
+    clusters: _Clusters = None,
+    classes: _Classes = None,
+    projection: _Projection = None,
+    city: _City = None,
+    scene: _Scene = None,
+    split: _Split = None,
     add: Annotated[
         bool, typer.Option("--add", help="Add to a GeoPackage; its other layers and their styles stay.")
     ] = False,
@@ -121,13 +126,11 @@ def rasters(
     folder: Annotated[Path, typer.Argument(help="Folder for the rasters; made if it is not there.")],
     cube: CubeOption = None,
     kind: Annotated[list[Kind] | None, typer.Option(help="Only this kind; may be repeated.")] = None,
-    clusters: Annotated[
-        str | None, typer.Option(help="Clusters to export; the only ones by default.")
-    ] = None,
-    classes: Annotated[str | None, typer.Option(help="Class table of the summaries.")] = None,
-    city: Annotated[list[str] | None, typer.Option(help="Only this city; may be repeated.")] = None,
-    scene: Annotated[list[str] | None, typer.Option(help="Only this scene; may be repeated.")] = None,
-    split: Annotated[str | None, typer.Option(help="Only this part: test, or NAME:test.")] = None,
+    clusters: _Clusters = None,
+    classes: _Classes = None,
+    city: _City = None,
+    scene: _Scene = None,
+    split: _Split = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -173,11 +176,11 @@ def latents(
     clusters: Annotated[
         str | None, typer.Option(help="Clusters to export; the only ones of the latents by default.")
     ] = None,
-    classes: Annotated[str | None, typer.Option(help="Class table of the summaries.")] = None,
-    projection: Annotated[str | None, typer.Option(help="Projection to export.")] = None,
-    city: Annotated[list[str] | None, typer.Option(help="Only this city; may be repeated.")] = None,
-    scene: Annotated[list[str] | None, typer.Option(help="Only this scene; may be repeated.")] = None,
-    split: Annotated[str | None, typer.Option(help="Only this part: test, or NAME:test.")] = None,
+    classes: _Classes = None,
+    projection: _Projection = None,
+    city: _City = None,
+    scene: _Scene = None,
+    split: _Split = None,
     thumbnails: Annotated[
         bool, typer.Option("--thumbnails", help="Put a PNG of each patch into the file.")
     ] = False,
