@@ -53,6 +53,7 @@ ORDER = (
     "calls",
     "models",
     "fitting",
+    "latents",
     "encoding",
     "attachments",
     "verification",

@@ -5,7 +5,7 @@
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, NamedTuple, Self
 
@@ -17,7 +17,7 @@ from geoae.chunks import RowReader
 from geoae.cube import Cube
 from geoae.encoder import Channel, PatchBatch
 from geoae.errors import UsageError
-from geoae.mixing import Piece, checked_rows, plan_blocks, read_rows, stream, threads
+from geoae.mixing import Piece, checked_rows, in_chunks, plan_blocks, read_rows, stream, threads
 from geoae.normalisation import ChannelGroup, Normalisation, normalise_rows
 
 __all__ = ["CubePatches", "Normalisation", "fit_normalisation", "parse_input", "usable_rows"]
@@ -30,6 +30,9 @@ _MOMENT_ROWS = 64
 
 _BLOCK_BYTES = 192 * 2**20
 """Most bytes of such a block; there are two of them."""
+
+_Image = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
+"""``(n, channel, y, x)`` and its mask, which may have one channel for all."""
 
 
 def parse_input(cube: Cube, text: str | None, option: str = "--input") -> tuple[Channel, ...]:
@@ -210,6 +213,30 @@ class CubePatches:
         with ThreadPoolExecutor(threads()) as pool:
             return self._batch([piece], pool)
 
+    def here(self) -> Callable[[npt.NDArray[np.int64]], PatchBatch]:
+        """Return a function that reads patches as one batch, by the thread that calls it and no other.
+
+        It takes their rows, ascending, and several threads may call it at a time.
+        """
+        readers = self._readers()
+
+        def read(rows: npt.NDArray[np.int64]) -> PatchBatch:
+            images = [self._empty(picture, len(rows)) for picture in self._pictures]
+            start = 0
+            for piece in in_chunks(readers, rows, self._chunk(readers)):
+                stop = start + len(piece.rows)
+                for picture, (image, valid) in zip(self._pictures, images, strict=True):
+                    normalise_rows(picture, image[start:stop], valid[start:stop], piece, piece.positions)
+                start = stop
+            return _as_batch(rows, images)
+
+        return read
+
+    @property
+    def chunk(self) -> int:
+        """Patches that are read together."""
+        return self._chunk(self._readers())
+
     def _readers(self) -> dict[str, RowReader]:
         parts = [part for picture in self._pictures for part in picture]
         names = dict.fromkeys(part.modality for part in parts)
@@ -226,8 +253,13 @@ class CubePatches:
         images = [self._begin(picture, pieces, len(rows), pool, jobs) for picture in self._pictures]
         for job in jobs:
             job.result()
-        target, target_valid = images[1] if len(images) > 1 else (None, None)
-        return PatchBatch(rows, *images[0], target, target_valid)
+        return _as_batch(rows, images)
+
+    def _empty(self, picture: tuple[ChannelGroup, ...], count: int) -> _Image:
+        """Return memory for some rows; one modality has one mask, which all its channels show."""
+        channels = sum(part.count for part in picture)
+        image = np.empty((count, channels, *self.patch_shape), np.float32)
+        return image, np.empty((count, 1 if len(picture) == 1 else channels, *self.patch_shape), bool)
 
     def _begin(
         self,
@@ -236,12 +268,9 @@ class CubePatches:
         count: int,
         pool: ThreadPoolExecutor,
         jobs: list[Future[None]],
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Return an image and its mask, ``(n, channel, y, x)``, which are complete when the jobs are done."""
-        shape = (count, sum(part.count for part in picture), *self.patch_shape)
-        image = np.empty(shape, np.float32)
-        # One modality has one mask, which all its channels show.
-        valid = np.empty((count, 1 if len(picture) == 1 else shape[1], *shape[2:]), bool)
+    ) -> _Image:
+        """Return an image and its mask, which are complete when the jobs are done."""
+        image, valid = self._empty(picture, count)
         start = 0
         for piece in pieces:
             for positions in np.array_split(piece.positions, threads()):
@@ -252,7 +281,14 @@ class CubePatches:
                     )
                 )
                 start = stop
-        return image, np.broadcast_to(valid, shape)
+        return image, valid
+
+
+def _as_batch(rows: npt.NDArray[np.int64], images: Sequence[_Image]) -> PatchBatch:
+    """Make a batch of an image, and of a target if there is another image."""
+    both = [(image, np.broadcast_to(valid, image.shape)) for image, valid in images]
+    target, target_valid = both[1] if len(both) > 1 else (None, None)
+    return PatchBatch(rows, *both[0], target, target_valid)
 
 
 def fit_normalisation(

@@ -99,7 +99,7 @@ def _number(value: float) -> float | None:
 
 
 def compute(
-    encoder: Encoder, batch: PatchBatch, who: str, wants: Wants = Wants()
+    encoder: Encoder, batch: PatchBatch, who: str, wants: Wants = Wants(), *, cores: int | None = None
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Compute everything that is stored of some patches, and check it.
 
@@ -113,6 +113,8 @@ def compute(
         See `calling`.
     wants
         What is wanted of a decoder.
+    cores
+        How many threads measure errors; all cores if None.
 
     Returns
     -------
@@ -137,7 +139,7 @@ def compute(
         _check(array, (len(batch), latent_dim), batch, f"{who} returns {name}")
     values["error"] = np.full(len(batch), np.nan, np.float32)
     if encoder.has_decoder:
-        values |= _images(encoder, batch, values["z"], who, wants)
+        values |= _images(encoder, batch, values["z"], who, wants, cores or threads())
     return values
 
 
@@ -157,7 +159,7 @@ def _check_form(array: Any, shape: tuple[int, ...], what: str) -> None:
 
 
 def _images(
-    encoder: Encoder, batch: PatchBatch, z: npt.NDArray[np.float32], who: str, wants: Wants
+    encoder: Encoder, batch: PatchBatch, z: npt.NDArray[np.float32], who: str, wants: Wants, cores: int
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Decode, and measure the errors over valid pixels."""
     target = batch.image if batch.target is None else batch.target
@@ -172,14 +174,17 @@ def _images(
         found = {"error": lost[:, 0].copy(), "band_error": lost}
     else:
         _check_form(image, target.shape, what)
-        found = _errors(image, target, valid)
+        found = _errors(image, target, valid, cores)
         if wants.images or not np.isfinite(found["error"]).all():
             _check(image, target.shape, batch, what)
     return found | ({"reconstruction": image} if wants.images else {})
 
 
 def _errors(
-    image: npt.NDArray[np.float32], target: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]
+    image: npt.NDArray[np.float32],
+    target: npt.NDArray[np.float32],
+    valid: npt.NDArray[np.bool_],
+    cores: int,
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Measure the errors of patches by threads, one patch at a time: it stays in the processor's cache.
 
@@ -205,9 +210,12 @@ def _errors(
             lines = np.einsum("ijk,ijk->ij", difference, difference)
             squares[row] = lines.sum(axis=1, dtype=np.float64)
 
-    with ThreadPoolExecutor(threads()) as pool:
-        for done in [pool.submit(measure, rows[first :: threads()]) for first in range(threads())]:
-            done.result()
+    if cores == 1:
+        measure(rows)
+    else:
+        with ThreadPoolExecutor(cores) as pool:
+            for done in [pool.submit(measure, rows[first::cores]) for first in range(cores)]:
+                done.result()
     with np.errstate(invalid="ignore"):  # no valid pixel: 0 / 0 is NaN, which says so
         error, band_error = np.sqrt(squares.sum(axis=1) / known.sum(axis=1)), np.sqrt(squares / known)
     return {"error": error.astype(np.float32), "band_error": band_error.astype(np.float32)}

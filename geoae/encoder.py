@@ -10,6 +10,7 @@ users type. `geoae.testing.check_encoder` proves that a class keeps the contract
 
 import abc
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
@@ -230,6 +231,19 @@ class Encoder(abc.ABC):
             If there is no such device.
         """
         del device
+
+    def single_threaded(self) -> AbstractContextManager[object] | None:
+        """Allow several threads to encode at a time, each with one core. Most encoders do not.
+
+        Returns
+        -------
+        context manager, or None
+            None: calls come one after the other, and each may use all cores. Else several threads at a time
+            call `variables` and `reconstruct`, each with patches of its own, and each enters the context
+            around its calls and leaves it: what it computes there must be as in one thread alone, and use
+            that thread and no other. Asked for once before a cube is encoded, after `use_device`.
+        """
+        return None
 
     @property
     def latent_dim(self) -> int:

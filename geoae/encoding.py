@@ -17,24 +17,17 @@ from geoae.cube import Cube
 from geoae.encoder import Channel
 from geoae.errors import InputError, UsageError
 from geoae.fitting import FitPlan, Progress, channel_specs, fit, pixel_size, plan_fit
+from geoae.latents import compute_shards, latent_specs
 from geoae.layers import LayerWriter, made_otherwise, would_write
 from geoae.models import ChannelSpec, Model, ModelSpec, check_fits, load_model
 from geoae.provenance import Record
 from geoae.splits import DEFAULT
 from geoae.store import ArraySpec
 
-__all__ = ["EncodeReport", "encode", "shard_rows"]
-
-BATCH = 256
-"""Patches per call of an encoder's `transform`; fixed, so that equal cubes give equal calls."""
+__all__ = ["EncodeReport", "encode"]
 
 _PROBE = 2
 """Patches that are computed to see what an encoder returns."""
-
-_SHARD_BYTES = 4 * 2**20
-_SHARD_ROWS = 4096
-"""A shard of latents: a few MB, so that small vectors do not make thousands of files, and at most so
-many patches, so that a killed run loses little."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +240,7 @@ def _write_latents(
     shapes = {n: v.shape[1:] for n, v in compute(model.encoder, first, who, wants).items()}
     record = _record(cube, model.spec, model.digest, limit, reconstructions)
     path = schema.layer_path("latents", name)
-    specs = _specs(cube, model, shapes)
+    specs = latent_specs(cube, model, shapes)
     report = EncodeReport(
         path=path,
         model=model.name,
@@ -264,7 +257,7 @@ def _write_latents(
         return replace(report, created=False)
     with LayerWriter(cube, path, record, specs, overwrite=overwrite) as writer:
         if not writer.exists:
-            _fill(model, source, specs, writer, wants, progress)
+            compute_shards(model, source, specs, writer, wants, progress)
             _, dtype, attributes = schema.PATCH_VARIABLES[schema.PATCH]
             index = np.arange(cube.n_patches, dtype=dtype)
             small = {
@@ -315,71 +308,6 @@ def _record(cube: Cube, spec: ModelSpec, model: str, min_valid: float, reconstru
     return Record(
         made_by="encode", options=options, inputs=inputs, software={spec.distribution: spec.version}
     )
-
-
-_TITLES = {
-    "z": "latent vector; NaN for patches that cannot be used",
-    "log_var": "logarithm of the variance of the latent distribution",
-    "error": "root mean square error of the reconstruction over valid pixels, normalised units",
-    "band_error": "the same, channel by channel",
-    "reconstruction": "what the decoder makes of the latent vector, normalised units",
-}
-_DIMS = {"error": (), "band_error": ("channel",), "reconstruction": ("channel", "y", "x")}
-
-
-def shard_rows(cube: Cube, width: int) -> int:
-    """Return the patches in a shard of latents of `width` numbers each: whole shards of the cube's pixels."""
-    length = cube.shard_length
-    return max(min(_SHARD_BYTES // (4 * width), _SHARD_ROWS) // length, 1) * length
-
-
-def _specs(cube: Cube, model: Model, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, ArraySpec]:
-    """Describe the arrays of a latent layer; their shards are whole numbers of the cube's."""
-    length = cube.shard_length
-    rows = shard_rows(cube, max(math.prod(shape) for shape in shapes.values()))
-    specs = {}
-    for name, shape in shapes.items():
-        dims = _DIMS.get(name, ("component",))
-        attributes: dict[str, Any] = {"long_name": _TITLES.get(name, name), "units": "1"}
-        if "channel" in dims:
-            attributes["channels"] = [str(c.channel) for c in model.spec.target or model.spec.channels]
-        if name == "reconstruction":
-            # value = number * scale + offset, channel by channel
-            scale = model.spec.target_normalisation or model.spec.normalisation
-            attributes |= {"offset": list(scale.offset), "scale": list(scale.scale)}
-        specs[name] = ArraySpec(
-            (cube.n_patches, *shape), (schema.PATCH, *dims), "float32", rows, length, attributes
-        )
-    return specs
-
-
-def _fill(
-    model: Model,
-    source: CubePatches,
-    specs: Mapping[str, ArraySpec],
-    writer: LayerWriter,
-    wants: Wants,
-    progress: Progress | None,
-) -> None:
-    """Compute and write the shards that are not there yet."""
-    done = writer.done()
-    n_patches = specs["z"].shape[0]
-    length = specs["z"].shard or n_patches
-    for shard in range(writer.n_shards):
-        start, stop = shard * length, min((shard + 1) * length, n_patches)
-        if progress is not None:
-            progress("encode", start, n_patches, {})
-        if shard in done:
-            continue
-        values = {n: np.full((stop - start, *s.shape[1:]), np.nan, np.float32) for n, s in specs.items()}
-        part = source.only(source.rows[(source.rows >= start) & (source.rows < stop)])
-        for batch in part.batches(BATCH):
-            computed = compute(model.encoder, batch, model.spec.encoder_name, wants)
-            for n, into in values.items():
-                into[batch.index - start] = computed[n]
-        writer.write(shard, values)
-    if progress is not None:
-        progress("encode", n_patches, n_patches, {})
 
 
 def _attributes(cube: Cube, model: Model) -> dict[str, Any]:

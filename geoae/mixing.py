@@ -17,7 +17,17 @@ import numpy.typing as npt
 
 from geoae.chunks import RowReader
 
-__all__ = ["Block", "Piece", "Rows", "checked_rows", "plan_blocks", "read_rows", "stream", "threads"]
+__all__ = [
+    "Block",
+    "Piece",
+    "Rows",
+    "checked_rows",
+    "in_chunks",
+    "plan_blocks",
+    "read_rows",
+    "stream",
+    "threads",
+]
 
 Rows = npt.NDArray[np.int64]
 Raw = Mapping[str, npt.NDArray[Any]]
@@ -254,6 +264,18 @@ def stream(
     finally:
         # A reader that stops early must not wait for a block that nobody wants.
         pool.shutdown(cancel_futures=True)
+
+
+def in_chunks(readers: Mapping[str, RowReader], rows: Rows, chunk: int) -> Iterator[Piece]:
+    """Read ascending rows chunk by chunk in the thread that asks for them.
+
+    Use a piece before asking for the next: its buffer, which the processor's cache may hold, is used again.
+    """
+    groups = _by_chunk(rows, chunk)
+    buffers = _buffers(readers, max((len(group) for group in groups), default=0))
+    for group in groups:
+        _decode(readers, group, buffers, 0)
+        yield Piece(buffers, np.arange(len(group)), group)
 
 
 def read_rows(readers: Mapping[str, RowReader], rows: Rows, chunk: int) -> Piece:

@@ -2,6 +2,9 @@
 
 # ruff: noqa: ARG002, ARG003 (the contract says what is passed, whether it is used or not)
 
+import threading
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import ClassVar
 
@@ -59,6 +62,41 @@ class Constant(Means):
         encoder = cls(config)
         encoder.shape = tuple(int(n) for n in (folder / "means.txt").read_text().split())
         return encoder
+
+
+class Threaded(Constant):
+    """Keeps the contract and lets threads encode at a time; `most` says how many did."""
+
+    inside, most, seen = 0, 0, []
+    lock = threading.Lock()
+
+    def single_threaded(self):
+        return nullcontext()
+
+    def transform(self, batch):
+        kind = type(self)
+        with self.lock:
+            kind.inside += 1
+            kind.most = max(kind.most, kind.inside)
+            kind.seen = [*kind.seen, batch.index]
+        time.sleep(0.02)
+        with self.lock:
+            kind.inside -= 1
+        return super().transform(batch)
+
+
+class OneAtATime(Threaded):
+    """The same, but for the leave to call it from several threads."""
+
+    def single_threaded(self):
+        return None
+
+
+class RaisesInAThread(Threaded):
+    def transform(self, batch):
+        if (batch.index > 100).any():
+            raise RuntimeError("patch beyond 100")
+        return super().transform(batch)
 
 
 class Half(Constant):

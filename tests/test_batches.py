@@ -242,6 +242,17 @@ def test_rows_are_read_in_any_order_and_more_than_once(cube, arrays, rows):
     assert np.array_equal(batch.valid, valid)
 
 
+def test_one_thread_reads_what_all_read(cube):
+    channels = parse_input(cube, "rgb,agl")
+    target = parse_input(cube, "rgb")
+    source = CubePatches(cube, channels, some_norm(channels), target_channels=target)
+    rows = np.array([3, 4, 15, 16, 63, 64, 431])
+    expected, found = source.read(rows), source.here()(rows)
+    for name in ("index", "image", "valid", "target", "target_valid"):
+        assert getattr(found, name).tobytes() == getattr(expected, name).tobytes()
+    assert len(source.here()(rows[:0])) == 0
+
+
 @pytest.mark.parametrize("rows", [[-1], [432], [0, 500], [3, 3, 5], [2, 1, 2]])
 def test_rows_that_are_not_there_or_twice_are_refused(cube, rows):
     channels = parse_input(cube, "rgb")

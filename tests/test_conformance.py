@@ -3,6 +3,8 @@
 import json
 import pickle
 import random
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -142,6 +144,20 @@ class Overshoots(Sound):
     def fit(self, patches, context):
         context.progress("epoch", 3, 2, {})
         return super().fit(patches, context)
+
+
+class KeepsACall(Sound):
+    """Computes in memory of its own, which another thread may overwrite."""
+
+    expected = "threads get other numbers than one alone"
+
+    def single_threaded(self):
+        return nullcontext()
+
+    def transform(self, batch):
+        self.z = super().transform(batch)
+        time.sleep(1e-3)
+        return self.z
 
 
 class TooLong(Sound):

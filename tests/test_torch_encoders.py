@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from small_cubes import small_cube
 torch = pytest.importorskip("torch", reason="needs the extra [torch]")
 
 import geoae_torch  # noqa: E402
+from geoae import latents  # noqa: E402
 from geoae.cube import Cube  # noqa: E402
 from geoae.encoder import FitContext  # noqa: E402
 from geoae.encoding import encode  # noqa: E402
@@ -61,6 +63,32 @@ def test_the_contract_is_kept_with_batch_normalisation():
     kind = load_encoder("conv-ae")
     config = parse_options(kind, {"preset": "report-net1", "latent_dim": 4, "steps": 2})
     check_encoder(kind, config=config, shapes=((2, 8, 8),))
+
+
+@pytest.mark.parametrize("name", ["vae", "conv-ae"])
+def test_latents_do_not_depend_on_the_number_of_threads(tmp_path, monkeypatch, name):
+    """Neither on that of the caller, nor on torch's own: a thread computes a batch alone."""
+    cube = small_cube(tmp_path, scenes=3, side=32)
+    fit(cube, plugin=name, options={"latent_dim": 4, "steps": 2}, input="rgb", name="m")
+    monkeypatch.setattr(latents, "_BATCH_BYTES", 1)
+    seen = []
+    for count in (1, 2, 4):
+        torch.set_num_threads(count)
+        monkeypatch.setattr(latents, "threads", lambda count=count: count)
+        encode(cube, model="m", name=f"m{count}")
+        assert torch.get_num_threads() == count, "threads were not given back"
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == count
+        layer = cube.layer(f"latents/m{count}")
+        seen.append({variable: layer[variable].to_numpy().tobytes() for variable in layer.data_vars})
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_on_a_gpu_one_batch_comes_after_the_other(source):
+    encoder, _ = fitted("vae", source)
+    assert encoder.single_threaded() is not None
+    encoder._network.to("meta")
+    assert encoder.single_threaded() is None
 
 
 def test_listing_encoders_and_their_options_imports_no_torch():

@@ -44,6 +44,15 @@ def test_numbers_and_gradients_are_torchs(inputs, channels, shape, transposed, m
     torch.testing.assert_close(pairs[0], pairs[1])
 
 
+@pytest.mark.parametrize(("inputs", "channels"), [(16, 8), (8, 3), (5, 1)])
+def test_images_that_are_not_channels_last_give_the_same(inputs, channels):
+    x, weight = tensors(inputs, channels, 4, 6, transposed=False, dtype=torch.float32)
+    bias = torch.randn(inputs)
+    found = strided.convolve(x.contiguous(), weight.contiguous(memory_format=CL), bias)
+    torch.testing.assert_close(found, F.conv2d(x, weight, bias, 2, 1))
+    assert found.is_contiguous(memory_format=CL)
+
+
 @pytest.mark.parametrize("transposed", [True, False])
 def test_second_derivatives_are_there(transposed):
     x, weight = tensors(2, 2, 2, 2, transposed=transposed, n=1)

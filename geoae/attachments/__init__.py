@@ -12,8 +12,8 @@ from geoae.attachments.matching import WAYS, Way, match_rows
 from geoae.attachments.reading import ForeignLatents, read_latents
 from geoae.attachments.vectors import CUBE_ID
 from geoae.cube import Cube
-from geoae.encoding import shard_rows
 from geoae.errors import InputError, UsageError
+from geoae.latents import shard_rows
 from geoae.layers import LayerWriter, would_write
 from geoae.provenance import Record
 from geoae.store import ArraySpec

@@ -15,6 +15,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,7 +49,7 @@ def check_encoder(
     """Check that an encoder keeps the contract.
 
     On small synthetic patches it is fitted, used, saved and loaded: shapes, dtype, finite values, batch
-    independence, determinism, unknown options refused, patches without valid pixels, few patches,
+    independence, determinism, threads, unknown options refused, patches without valid pixels, few patches,
     damaged weights, other shapes refused, no state outside the encoder.
 
     Parameters
@@ -79,6 +80,7 @@ def check_encoder(
             _check_transform(subject, fitted)
             _check_batches(subject, fitted)
             _check_decoder(subject, fitted)
+            _check_threads(subject, fitted)
             _check_other_shapes(subject, fitted)
             _check_files(subject, fitted)
             _check_few_patches(subject)
@@ -274,6 +276,24 @@ def _check_decoder(subject: _Subject, fitted: _Fitted) -> None:
     if subject.encoder.has_decoder:
         images = subject.call("reconstruct", fitted.encoder.reconstruct, fitted.z)
         _check_array(subject, "reconstruct", images, (len(fitted.z), *subject.shape))
+
+
+def _check_threads(subject: _Subject, fitted: _Fitted) -> None:
+    """Where several threads may encode at a time, they get what one thread gets."""
+    encoder, count = fitted.encoder, len(fitted.source)
+    alone = subject.call("single_threaded", encoder.single_threaded)
+    if alone is None:
+        return
+
+    def encode(start: int) -> bytes:
+        with alone:
+            z = _transform(subject, encoder, fitted.source.batch(np.arange(start, min(start + 5, count))))
+            return z.tobytes() + (encoder.reconstruct(z).tobytes() if encoder.has_decoder else b"")
+
+    starts = [*range(0, count, 5)] * 5
+    with ThreadPoolExecutor(4) as pool:
+        if list(pool.map(encode, starts)) != [encode(start) for start in starts]:
+            raise subject.broken("threads get other numbers than one alone", hint="keep nothing of a call")
 
 
 def _check_other_shapes(subject: _Subject, fitted: _Fitted) -> None:

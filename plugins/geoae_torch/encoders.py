@@ -16,11 +16,12 @@ from geoae_torch import options
 from geoae_torch.architecture import Architecture
 from geoae_torch.axes import find_axes
 from geoae_torch.corruption import Corruption, parse_corruption
-from geoae_torch.feed import make_feed, on_device
+from geoae_torch.feed import as_it_lies, make_feed
 from geoae_torch.measures import measure
 from geoae_torch.networks import Autoencoder, build
 from geoae_torch.objectives import Objective, Penalty, jacobian_penalty, kl_penalty, sparsity_penalty
 from geoae_torch.shapes import Plan, plan
+from geoae_torch.threads import OneThread
 from geoae_torch.training import Outcome, Recipe, device_of, train
 from geoae_torch.weights import check_tensors, digest, read_tensors, write_tensors
 
@@ -36,8 +37,8 @@ __all__ = [
 
 WEIGHTS, NETWORK = "network.safetensors", "network.json"
 
-_BYTES = 256 << 20
-"""Of the activations of patches that are encoded at a time."""
+_BYTES = {"cpu": 56 << 20, "cuda": 256 << 20}
+"""Of the widest layer of patches that are encoded at a time."""
 
 
 class AutoencoderEncoder(Encoder):
@@ -90,6 +91,10 @@ class AutoencoderEncoder(Encoder):
             If there is no such device.
         """
         self._need().to(device_of(device))
+
+    def single_threaded(self) -> OneThread | None:
+        """Let several threads encode at a time on a processor; a GPU takes one batch after the other."""
+        return OneThread() if next(self._need().parameters()).device.type == "cpu" else None
 
     def fit(self, patches: PatchSource, context: FitContext) -> FitReport:
         """Train the network.
@@ -197,7 +202,7 @@ class AutoencoderEncoder(Encoder):
         found: dict[str, list[FloatArray]] = {"z": []}
         with torch.inference_mode():
             for rows in self._portions(len(batch)):
-                code = network.encode(on_device(batch.image[rows], device))
+                code = network.encode(as_it_lies(batch.image[rows], device))
                 found["z"].append(code.mean.float().cpu().numpy())
                 if code.log_var is not None:
                     found.setdefault("log_var", []).append(code.log_var.float().cpu().numpy())
@@ -225,7 +230,8 @@ class AutoencoderEncoder(Encoder):
         """Divide patches so that their widest layer stays in bounds."""
         network = self._need()
         widest = max(math.prod(step.outputs) for step in network.plan.steps)
-        rows = max(min(_BYTES // (4 * widest), 256), 1)
+        most = _BYTES[next(network.parameters()).device.type]
+        rows = max(min(most // (4 * widest), 256), 1)
         return [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
 
     def save(self, folder: Path) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "Patches",
     "ResidentFeed",
     "StreamFeed",
+    "as_it_lies",
     "augment",
     "make_feed",
     "on_device",
@@ -108,14 +109,17 @@ def _shared(valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return valid[:, :1] if valid.strides[1] == 0 else valid
 
 
-def on_device(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
-    """Bring ``(n, channel, y, x)`` to the device, channels last."""
+def as_it_lies(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    """Bring an array to the device, with its axes in the order that they have in memory."""
     if not array.flags.writeable:
         array = array.copy()  # torch warns of arrays that must not be written
     tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-    return tensor.contiguous(memory_format=torch.channels_last)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def on_device(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    """Bring ``(n, channel, y, x)`` to the device, channels last."""
+    return as_it_lies(array, device).contiguous(memory_format=torch.channels_last)
 
 
 def patches_of(batch: PatchBatch, device: torch.device) -> Patches:

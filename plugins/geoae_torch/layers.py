@@ -125,13 +125,17 @@ class Conv2d(nn.Conv2d):
         self.copied = None if plain else (*pads[1], *pads[0])
         self._halves = (kernel, stride, self.padding) == (3, 2, (1, 1)) and all(n % 2 == 0 for n in size)
 
+    def takes_any_order(self, input: Tensor) -> bool:
+        """Say whether images that are not channels last cost nothing here."""
+        return self._halves and self.bias is not None and few_channels(input, self.weight)
+
     def forward(self, input: Tensor) -> Tensor:
         """Convolve ``(n, inputs, y, x)``."""
         if self.copied is not None:
             input = F.pad(input, self.copied)
         if self.bias is None:
             return super().forward(input)
-        if self._halves and few_channels(input, self.weight):
+        if self.takes_any_order(input):
             return convolve(input, self.weight, self.bias)
         output: Tensor = self._conv_forward(input, self.weight, self.bias.detach())
         return with_bias_gradient(output, self.bias)

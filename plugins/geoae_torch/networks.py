@@ -152,7 +152,9 @@ class Autoencoder(nn.Module):
         images
             ``(n, band, y, x)``; without a copy if channels last already.
         """
-        x = images.contiguous(memory_format=torch.channels_last)
+        first = next((stage.body for stage in self.encoder), None)
+        free = isinstance(first, layers.Conv2d) and not self.mirrored and first.takes_any_order(images)
+        x = images if free else images.contiguous(memory_format=torch.channels_last)
         if self.mirrored:
             x = _mirror(x)
         indices: list[Tensor] = []
