@@ -150,17 +150,20 @@ def _keys(setting: Setting) -> list[str]:
     return sorted({path.name.rsplit("_", 1)[0] for path in setting.source.iterdir()})
 
 
-@contextmanager
-def _reading() -> Iterator[None]:
+def _environment() -> Any:
     import rasterio
+
+    return rasterio.Env(
+        GDAL_NUM_THREADS="1", GDAL_CACHEMAX=64 << 20, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"
+    )
+
+
+@contextmanager
+def _without_warning() -> Iterator[None]:
+    """Silence rasterio about files without a CRS, in all threads: around them, not in each."""
     from rasterio.errors import NotGeoreferencedWarning
 
-    options = {
-        "GDAL_NUM_THREADS": "1",
-        "GDAL_CACHEMAX": 64 << 20,
-        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    }
-    with rasterio.Env(**options), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 
@@ -174,7 +177,7 @@ def floor(setting: Setting) -> Work:
     keys, bare = _keys(setting), _Bare(setting)
 
     def work() -> dict[str, float]:
-        with _reading():
+        with _without_warning(), _environment():
             for key in keys:
                 bare.scene(key)
         counted = sum(bare.spent.values())
@@ -195,7 +198,7 @@ def loop(setting: Setting) -> Work:
     threads = [_Bare(setting, into) for _ in range(cores())]
 
     def run(bare: _Bare) -> None:
-        with _reading():
+        with _environment():
             while True:
                 with turn:
                     key = next(keys, None)
@@ -204,7 +207,7 @@ def loop(setting: Setting) -> Work:
                 bare.scene(key)
 
     def work() -> dict[str, float]:
-        with ThreadPoolExecutor(len(threads)) as pool:
+        with _without_warning(), ThreadPoolExecutor(len(threads)) as pool:
             for done in [pool.submit(run, bare) for bare in threads]:
                 done.result()
         flush_below(into)
