@@ -43,6 +43,7 @@ ORDER = (
     "footprints",
     "mixing",
     "normalisation",
+    "sections",
     "batches",
     "workers",
     "assembly",

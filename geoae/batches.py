@@ -7,6 +7,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from geoae.encoder import Channel, PatchBatch
 from geoae.errors import UsageError
 from geoae.mixing import Piece, checked_rows, in_chunks, plan_blocks, read_rows, stream, threads
 from geoae.normalisation import ChannelGroup, Normalisation, normalise_rows
+from geoae.sections import Image, Section, as_batch, empty_image
 
 __all__ = ["CubePatches", "Normalisation", "fit_normalisation", "parse_input", "usable_rows"]
 
@@ -30,9 +32,6 @@ _MOMENT_ROWS = 64
 
 _BLOCK_BYTES = 192 * 2**20
 """Most bytes of such a block; there are two of them."""
-
-_Image = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
-"""``(n, channel, y, x)`` and its mask, which may have one channel for all."""
 
 
 def parse_input(cube: Cube, text: str | None, option: str = "--input") -> tuple[Channel, ...]:
@@ -184,6 +183,17 @@ class CubePatches:
         other._ahead = False
         return other
 
+    def sections(self, size: int) -> tuple[Section, ...]:
+        """Divide the patches into sections of whole chunks, see `geoae.encoder.SectionedSource`."""
+        if size < 1:
+            raise ValueError(f"a section has at least one patch, not {size}")
+        readers = self._readers()
+        blocks = plan_blocks(self.rows, self._chunk(readers), size, None)
+        whole = Section(
+            self.channels, self.target_channels, self.patch_shape, readers, self._pictures, self.rows
+        )
+        return tuple(replace(whole, rows=np.concatenate(block.groups)) for block in blocks)
+
     def batches(self, size: int, shuffle_seed: int | None = None) -> Iterator[PatchBatch]:
         """Iterate over all patches once, in bounded memory.
 
@@ -221,14 +231,14 @@ class CubePatches:
         readers = self._readers()
 
         def read(rows: npt.NDArray[np.int64]) -> PatchBatch:
-            images = [self._empty(picture, len(rows)) for picture in self._pictures]
+            images = [empty_image(picture, len(rows), self.patch_shape) for picture in self._pictures]
             start = 0
             for piece in in_chunks(readers, rows, self._chunk(readers)):
                 stop = start + len(piece.rows)
                 for picture, (image, valid) in zip(self._pictures, images, strict=True):
                     normalise_rows(picture, image[start:stop], valid[start:stop], piece, piece.positions)
                 start = stop
-            return _as_batch(rows, images)
+            return as_batch(rows, images)
 
         return read
 
@@ -253,13 +263,7 @@ class CubePatches:
         images = [self._begin(picture, pieces, len(rows), pool, jobs) for picture in self._pictures]
         for job in jobs:
             job.result()
-        return _as_batch(rows, images)
-
-    def _empty(self, picture: tuple[ChannelGroup, ...], count: int) -> _Image:
-        """Return memory for some rows; one modality has one mask, which all its channels show."""
-        channels = sum(part.count for part in picture)
-        image = np.empty((count, channels, *self.patch_shape), np.float32)
-        return image, np.empty((count, 1 if len(picture) == 1 else channels, *self.patch_shape), bool)
+        return as_batch(rows, images)
 
     def _begin(
         self,
@@ -268,9 +272,9 @@ class CubePatches:
         count: int,
         pool: ThreadPoolExecutor,
         jobs: list[Future[None]],
-    ) -> _Image:
+    ) -> Image:
         """Return an image and its mask, which are complete when the jobs are done."""
-        image, valid = self._empty(picture, count)
+        image, valid = empty_image(picture, count, self.patch_shape)
         start = 0
         for piece in pieces:
             for positions in np.array_split(piece.positions, threads()):
@@ -282,13 +286,6 @@ class CubePatches:
                 )
                 start = stop
         return image, valid
-
-
-def _as_batch(rows: npt.NDArray[np.int64], images: Sequence[_Image]) -> PatchBatch:
-    """Make a batch of an image, and of a target if there is another image."""
-    both = [(image, np.broadcast_to(valid, image.shape)) for image, valid in images]
-    target, target_valid = both[1] if len(both) > 1 else (None, None)
-    return PatchBatch(rows, *both[0], target, target_valid)
 
 
 def fit_normalisation(

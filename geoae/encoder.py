@@ -9,7 +9,7 @@ users type. `geoae.testing.check_encoder` proves that a class keeps the contract
 """
 
 import abc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ __all__ = [
     "FloatArray",
     "PatchBatch",
     "PatchSource",
+    "SectionedSource",
 ]
 
 CONTRACT_VERSION = 1
@@ -117,6 +118,33 @@ class PatchSource(Protocol):
             Patches in a batch; the last one may be smaller.
         shuffle_seed
             None for the order of the cube; else equal seeds give equal orders.
+        """
+
+
+@runtime_checkable
+class SectionedSource(PatchSource, Protocol):
+    """A source that threads can share: each reads sections of its own. Those of cubes are.
+
+    For encoders whose arithmetic needs every core. Other sources are read by `batches` alone.
+    """
+
+    def sections(self, size: int) -> Sequence[PatchSource]:
+        """Divide the patches, in the order of the cube.
+
+        The division depends on the patches and on `size` alone. Whoever adds up within sections, and then the
+        sections in their order, gets the same bits from any number of threads.
+
+        Parameters
+        ----------
+        size
+            Least patches of a section, but for the last one.
+
+        Returns
+        -------
+        sequence of PatchSource
+            Each reads and normalises in the thread that iterates over its `batches`, and knows one order
+            only. Unlike other batches these are no longer yours when you ask for the next one: its arrays
+            are filled again, since fresh memory costs as much time as reading.
         """
 
 
