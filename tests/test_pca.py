@@ -17,6 +17,7 @@ from geoae.testing import ArrayPatches, check_encoder, synthetic_patches
 from geoae_pca import PCAConfig, PCAEncoder
 from geoae_pca.cosines import Cosines
 from geoae_pca.krylov import PrincipalComponents, principal_components
+from geoae_pca.sections import Sections
 
 
 def decaying(count: int, shape: tuple[int, int, int], power: float, seed: int = 0) -> np.ndarray:
@@ -132,11 +133,17 @@ def test_the_size_of_the_batches_does_not_matter(size):
     image = of_frequencies(120, falling(32)).reshape(120, -1)
 
     def found(size: int) -> PrincipalComponents:
-        def read() -> Iterator[np.ndarray]:
+        def read(size: int) -> Iterator[np.ndarray]:
             yield from (image[start : start + size] for start in range(0, 120, size))
 
         return principal_components(
-            read, 120, (1, 32, 32), 10, seed=0, tolerance=1e-4, max_passes=4, progress=lambda *_: None
+            Sections([read], 120, size),
+            (1, 32, 32),
+            10,
+            seed=0,
+            tolerance=1e-4,
+            max_passes=4,
+            progress=lambda *_: None,
         )
 
     one, other = found(120), found(size)
@@ -314,12 +321,18 @@ def test_another_target_is_refused():
 
 
 def test_a_source_that_gives_fewer_patches_than_it_promised_is_refused():
-    def read() -> Iterator[np.ndarray]:
-        yield np.eye(4, dtype=np.float32)
+    def read(size: int) -> Iterator[np.ndarray]:
+        yield np.eye(4, dtype=np.float32)[:size]
 
     with pytest.raises(ValueError, match="promised 6 patches and gave 4"):
         principal_components(
-            read, 6, (1, 2, 2), 2, seed=0, tolerance=0.01, max_passes=3, progress=lambda *_: None
+            Sections([read], 6, 4),
+            (1, 2, 2),
+            2,
+            seed=0,
+            tolerance=0.01,
+            max_passes=3,
+            progress=lambda *_: None,
         )
 
 
@@ -417,22 +430,10 @@ def test_a_file_of_more_components_than_the_options_allow_is_refused(saved):
         PCAEncoder.load(saved.parent, PCAConfig(latent_dim=5))
 
 
-def test_a_source_that_can_reads_in_turn_with_the_products():
-    class Turning(ArrayPatches):
-        asked = 0
-
-        def in_turn(self):
-            Turning.asked += 1
-            return self
-
-    PCAEncoder(PCAConfig(latent_dim=2)).fit(Turning(decaying(40, (1, 6, 6), 1.0)), FitContext())
-    assert Turning.asked == 1
-
-
 def test_coefficients_of_many_patches_are_added_in_parts(monkeypatch):
     image = of_frequencies(120, falling(32))
     one, whole = fitted(image, latent_dim=10)
-    monkeypatch.setattr("geoae_pca.krylov.GATHERED", 50)
+    monkeypatch.setattr("geoae_pca.look.GATHERED", 50)
     monkeypatch.setattr("geoae_pca.pca.BATCH_BYTES", 30 * 4 * 32 * 32)
     other, parts = fitted(image, latent_dim=10)
     ratio = whole.metrics["explained_variance_ratio"]

@@ -46,10 +46,11 @@ class Cosines:
     def forward(self, rows: Float32) -> Float32:
         """Return the coefficients ``(n, count)`` of patches ``(n, channel * y * x)``."""
         channels, height, width = self._shape
-        along_x = rows.reshape(-1, width) @ self._x  # (n * channel * y, cosine)
-        images = along_x.reshape(len(rows) * channels, height, -1)
-        coefficients: Float32 = np.matmul(self._y.T, images).reshape(len(rows), self.count)
-        return coefficients
+        # In this order both products are of long rows, which the matrix kernels like.
+        along_x = self._x.T @ rows.reshape(-1, width).T  # (cosine of x, n * channel * y)
+        along_both = along_x.reshape(-1, height) @ self._y  # (cosine of x * n * channel, cosine of y)
+        coefficients = along_both.reshape(len(along_x), len(rows), channels, -1).transpose(1, 2, 3, 0)
+        return np.asarray(coefficients, np.float32).reshape(len(rows), self.count)
 
     def back(self, coefficients: Float32) -> Float32:
         """Return the patches ``(n, channel * y * x)`` that are these sums ``(n, count)`` of cosines."""

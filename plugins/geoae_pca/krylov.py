@@ -36,21 +36,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import eigh
 
-from geoae_pca.cosines import Cosines
+from geoae_pca.look import LOST, MIXTURES, Look
+from geoae_pca.sections import Sections
 
 __all__ = ["PrincipalComponents", "principal_components"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-COEFFICIENTS = 768  # of low frequencies, at least; at most about four for each component
-MIXTURES = 8  # of patches in the first block, beside the low frequencies
-GATHERED = 1024  # coefficients of so many patches are multiplied together, which is faster
-STRIDE = 4  # one patch in so many is mixed
 FADING = 0.1  # what a pass gains, times this, is what is left to gain: on images 0.02 to 0.15 was seen
-LOST = 1e-6  # a vector that keeps less of its length after projection is rounding error
+TILE = 8192  # columns of a product that is added to a sum
 COLUMNS = 8192  # float64 copies are made of so many columns at a time
 
 
@@ -87,8 +83,7 @@ class PrincipalComponents:
 
 
 def principal_components(
-    read: Callable[[], Iterator[Float32]],
-    rows: int,
+    sections: Sections,
     shape: tuple[int, int, int],
     wanted: int,
     *,
@@ -101,10 +96,8 @@ def principal_components(
 
     Parameters
     ----------
-    read
-        ``read()`` yields all patches in blocks ``(n, feature)`` float32, always in the same order.
-    rows
-        Number of patches, at least two.
+    sections
+        The patches, at least two.
     shape
         ``(channel, y, x)`` of a patch; their product is the number of features.
     wanted
@@ -129,21 +122,20 @@ def principal_components(
     FloatingPointError
         If a patch holds NaN or infinity, or numbers too large to be squared.
     """
-    features = int(np.prod(shape))
+    rows, features = sections.rows, int(np.prod(shape))
     wanted = min(wanted, rows - 1, features)
-    generator = np.random.default_rng(seed)
-    look = _Look(rows, shape, wanted, generator)
-    look.read(read(), partial(progress, 0, 0.0))
+    look = Look(rows, shape, wanted, seed)
+    look.read(sections, partial(progress, 0, 0.0))
     basis = images = np.empty((0, features), np.float32)
     overlap = scatter = np.empty((0, 0))
     values: Float64 = np.empty(0)
     weights: Float64 = np.empty((0, 0))
     explained, missed, passes = 0.0, 0.0, 0
-    block = look.first_block(generator) if look.total > 0 else basis
+    block = _first_block(look, seed) if look.total > 0 else basis
     size = len(block)
     while len(block):
         passes += 1
-        image = _multiply(read(), block, look, partial(progress, passes, explained))
+        image = _multiply(sections, block, look, partial(progress, passes, explained))
         basis, images = np.concatenate([basis, block]), np.concatenate([images, image])
         overlap = _border(overlap, _products(basis, image))
         scatter = _border(scatter, _products(images, image))
@@ -177,103 +169,55 @@ def _leading(values: npt.NDArray[np.floating[Any]], wanted: int) -> float:
     return float(np.sort(values)[::-1][:wanted].sum())
 
 
-class _Look:
-    """What one reading finds out: the mean, the total scatter, and where to begin."""
-
-    def __init__(
-        self, rows: int, shape: tuple[int, int, int], wanted: int, generator: np.random.Generator
-    ) -> None:
-        self.rows = rows
-        self.mean: Float64 = np.zeros(int(np.prod(shape)))
-        self.total = 0.0
-        """Sum of the squared distances from the mean."""
-        self._smooth = -(-wanted // 8) * 8  # multiples of eight suit the matrix kernels
-        self._cosines = Cosines(shape, max(COEFFICIENTS, 4 * self._smooth))
-        self._gram: Float64 = np.zeros((self._cosines.count, self._cosines.count))
-        self._stride = max(1, min(STRIDE, rows // (2 * self._smooth)))
-        self._generator = generator
-        self._mixed = np.zeros((MIXTURES, len(self.mean)), np.float32)
-
-    def read(self, parts: Iterator[Float32], done: Callable[[int], None]) -> None:
-        """Read all patches once."""
-        weight, squares, seen = np.zeros(len(self._mixed)), 0.0, 0
-        buffer = np.empty_like(self._mixed)
-        origin = np.zeros(self._cosines.count, np.float32)
-        gathered: list[Float32] = []
-        for part in parts:
-            self.mean += np.ones(len(part), np.float32) @ part
-            squares += float(np.vecdot(part, part).sum(dtype=np.float64))
-            coefficients = self._cosines.forward(part)
-            if not seen:  # near the mean, so that squares do not lose their digits
-                origin = coefficients.mean(axis=0)
-            coefficients -= origin
-            gathered.append(coefficients)
-            if sum(map(len, gathered)) >= GATHERED:
-                self._add(gathered)
-            some = part[-seen % self._stride :: self._stride]
-            factors = self._generator.standard_normal((len(some), len(self._mixed)), dtype=np.float32)
-            self._mixed += np.matmul(factors.T, some, out=buffer)
-            weight += factors.sum(axis=0, dtype=np.float64)
-            seen += len(part)
-            done(seen)
-        _check_count(seen, self.rows)
-        if gathered:
-            self._add(gathered)
-        self.mean /= self.rows
-        self._mixed -= np.outer(weight, self.mean).astype(np.float32)
-        _check_finite(self._mixed)  # not finite where the mean is not
-        if not np.isfinite(squares):
-            raise FloatingPointError("the patches hold numbers that are too large")
-        shift = self._cosines.forward(self.mean.astype(np.float32)[np.newaxis])[0] - origin
-        self._gram -= self.rows * np.outer(shift, shift)
-        left = squares - float(self.rows * (self.mean @ self.mean))
-        self.total = left if left > LOST * squares else 0.0
-
-    def _add(self, gathered: list[Float32]) -> None:
-        """Add the squares of coefficients, and forget them."""
-        rows = np.concatenate(gathered)
-        self._gram += rows.T @ rows
-        gathered.clear()
-
-    def first_block(self, generator: np.random.Generator) -> Float32:
-        """Return an orthonormal block: low frequencies, then mixtures."""
-        features = len(self.mean)
-        count = len(self._gram)
-        values, vectors = eigh(self._gram, subset_by_index=(max(0, count - self._smooth), count - 1))
-        self._gram = np.empty((0, 0))  # of many components it is large
-        kept = np.flatnonzero(values > LOST * values[-1])[::-1]
-        block = self._cosines.back(np.ascontiguousarray(vectors[:, kept].T, np.float32))
-        size = min(features, self._smooth + MIXTURES)
-        block = np.concatenate([block, _orthonormal(self._mixed, block)])[:size]
-        # Patches that hardly differ mix into few directions. Random ones fill the block.
-        while len(block) < size:
-            more = generator.standard_normal((size - len(block), features), dtype=np.float32)
-            block = np.concatenate([block, _orthonormal(more, block)])
-        return block
+def _first_block(look: Look, seed: int) -> Float32:
+    """Return an orthonormal block: low frequencies, then mixtures."""
+    features = len(look.mean)
+    size = min(features, look.smooth + MIXTURES)
+    block = look.low_frequencies()
+    block = np.concatenate([block, _orthonormal(look.mixtures, block)])[:size]
+    # Patches that hardly differ mix into few directions. Random ones fill the block.
+    generator = np.random.default_rng(seed)
+    while len(block) < size:
+        more = generator.standard_normal((size - len(block), features), dtype=np.float32)
+        block = np.concatenate([block, _orthonormal(more, block)])
+    return block
 
 
-def _multiply(parts: Iterator[Float32], block: Float32, look: _Look, done: Callable[[int], None]) -> Float32:
+def _multiply(sections: Sections, block: Float32, look: Look, done: Callable[[int], None]) -> Float32:
     """Multiply the scatter matrix by a block ``(vector, feature)``, reading all patches once."""
     image = np.zeros_like(block)
-    buffer = np.empty_like(block)
     offset = (block @ look.mean).astype(np.float32)
-    weight, seen = np.zeros(len(block)), 0
-    for part in parts:
-        scores = part @ block.T  # (patch, vector)
-        scores -= offset
-        image += np.matmul(scores.T, part, out=buffer)
-        weight += scores.sum(axis=0, dtype=np.float64)
-        seen += len(part)
-        done(seen)
-    _check_count(seen, look.rows)
+    weight = np.zeros(len(block))
+    spare: list[Float32] = []  # fresh memory for each section would cost as much as a part of the products
+
+    def find(_: int, parts: Iterator[Float32]) -> tuple[Float32, Float64]:
+        try:
+            image = spare.pop()
+        except IndexError:
+            image = np.empty_like(block)
+        image[...] = 0
+        weight = np.zeros(len(block))
+        buffer = np.empty((len(block), min(TILE, block.shape[1])), np.float32)
+        for part in parts:
+            scores = part @ block.T  # (patch, vector)
+            scores -= offset
+            weight += scores.sum(axis=0, dtype=np.float64)
+            # Few columns at a time: their product is added while it is in the processor's cache.
+            for start in range(0, block.shape[1], TILE):
+                here = image[:, start : start + TILE]
+                here += np.matmul(scores.T, part[:, start : start + TILE], out=buffer[:, : here.shape[1]])
+        return image, weight
+
+    def add(found: tuple[Float32, Float64]) -> None:
+        nonlocal weight
+        image[...] += found[0]
+        weight += found[1]
+        spare.append(found[0])
+
+    sections.add_up(find, add, done)
     image -= np.outer(weight, look.mean).astype(np.float32)
     _check_finite(image)
     return image
-
-
-def _check_count(seen: int, promised: int) -> None:
-    if seen != promised:
-        raise ValueError(f"the source promised {promised} patches and gave {seen}")
 
 
 def _check_finite(block: Float32) -> None:

@@ -1,7 +1,9 @@
 """Principal component analysis of patches, streamed."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,10 +19,13 @@ from geoae.encoder import (
     FloatArray,
     PatchBatch,
     PatchSource,
+    SectionedSource,
 )
 from geoae.errors import GeoaeError, PluginError, UsageError
 from geoae_pca.krylov import PrincipalComponents, principal_components
+from geoae_pca.look import MIXTURES
 from geoae_pca.rows import image_rows
+from geoae_pca.sections import Sections, blas_threads, one_blas_thread
 from geoae_pca.weights import read_arrays, write_arrays
 
 __all__ = ["PCAConfig", "PCAEncoder"]
@@ -29,6 +34,12 @@ FILE = "components.safetensors"
 BATCH_BYTES = 24 * 2**20
 """Most bytes of a batch: enough to keep the matrix kernels busy. malloc takes what is larger than 32 MiB
 fresh from the system each time, which costs more than to read the patches."""
+
+SECTION = 512
+"""Least patches of a section. Results depend on it in their last bits."""
+
+SUM_BYTES = 512 * 2**20
+"""Most bytes of the sums of sections; fewer threads read where patches are large."""
 
 
 class PCAConfig(EncoderConfig):
@@ -136,27 +147,34 @@ class PCAEncoder(Encoder):
     ) -> PrincipalComponents:
         features = int(np.prod(shape))
         size = max(1, min(8192, BATCH_BYTES // (4 * features), len(patches)))
-        # A source that can leaves all cores to the products while a batch is in use.
-        source = getattr(patches, "in_turn", lambda: patches)()
 
-        def read() -> Iterator[FloatArray]:
+        def section(source: PatchSource, size: int) -> Iterator[FloatArray]:
             for batch in source.batches(size):
                 yield image_rows(batch.image, shape, "pca")
+
+        if isinstance(patches, SectionedSource):
+            parts = patches.sections(max(size, SECTION))
+            sums = SUM_BYTES // (4 * features * (self.config.latent_dim + MIXTURES))
+            threads = max(1, min(blas_threads(), sums))
+            limit = one_blas_thread()
+        else:
+            parts, threads, limit = (patches,), 1, contextlib.nullcontext()
+        sections = Sections([partial(section, part) for part in parts], len(patches), size, threads)
 
         def progress(number: int, explained: float, done: int) -> None:
             stage = f"pass {number}" if number else "first look"
             context.progress(stage, done, len(patches), {"explained_variance_ratio": explained})
 
-        return principal_components(
-            read,
-            len(patches),
-            shape,
-            self.config.latent_dim,
-            seed=self.config.seed,
-            tolerance=self.config.tolerance,
-            max_passes=self.config.max_passes,
-            progress=progress,
-        )
+        with limit:
+            return principal_components(
+                sections,
+                shape,
+                self.config.latent_dim,
+                seed=self.config.seed,
+                tolerance=self.config.tolerance,
+                max_passes=self.config.max_passes,
+                progress=progress,
+            )
 
     def _report(self, found: PrincipalComponents) -> FitReport:
         notes = []
