@@ -38,8 +38,8 @@ fresh from the system each time, which costs more than to read the patches."""
 SECTION = 512
 """Least patches of a section. Results depend on it in their last bits."""
 
-SUM_BYTES = 512 * 2**20
-"""Most bytes of the sums of sections; fewer threads read where patches are large."""
+THREAD_BYTES = 512 * 2**20
+"""Most bytes of the batches and sums of all threads; fewer threads read where patches are large."""
 
 
 class PCAConfig(EncoderConfig):
@@ -154,18 +154,18 @@ class PCAEncoder(Encoder):
 
         if isinstance(patches, SectionedSource):
             parts = patches.sections(max(size, SECTION))
-            sums = SUM_BYTES // (4 * features * (self.config.latent_dim + MIXTURES))
-            threads = max(1, min(blas_threads(), sums))
-            limit = one_blas_thread()
+            each = 4 * features * (size + self.config.latent_dim + MIXTURES)
+            threads = max(1, min(blas_threads(), THREAD_BYTES // each))
+            cores = one_blas_thread
         else:
-            parts, threads, limit = (patches,), 1, contextlib.nullcontext()
+            parts, threads, cores = (patches,), 1, contextlib.nullcontext
         sections = Sections([partial(section, part) for part in parts], len(patches), size, threads)
 
         def progress(number: int, explained: float, done: int) -> None:
             stage = f"pass {number}" if number else "first look"
             context.progress(stage, done, len(patches), {"explained_variance_ratio": explained})
 
-        with limit:
+        with cores():
             return principal_components(
                 sections,
                 shape,
