@@ -93,7 +93,6 @@ def locality(place: Place) -> Finding:
         Column("parameters", "parameters"),
         Column("MSE", "mse"),
         Column("change far away / in the corner, median", "reach"),
-        Column("s", "seconds"),
     ]
     finding = Finding(
         part="c8-locality",
