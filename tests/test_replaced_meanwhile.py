@@ -84,7 +84,7 @@ def test_who_has_read_the_old_cube_writes_nothing_into_the_new_one(us3d_folder, 
 
 
 def test_an_encode_during_which_the_cube_is_replaced_goes_on_undisturbed(us3d_folder, cube_copy, monkeypatch):
-    real, refused = encoding._fill, []
+    real, refused = encoding.compute_shards, []
 
     def fill(*arguments):
         with pytest.raises(LockedError):
@@ -92,7 +92,7 @@ def test_an_encode_during_which_the_cube_is_replaced_goes_on_undisturbed(us3d_fo
         refused.append(True)
         real(*arguments)
 
-    monkeypatch.setattr(encoding, "_fill", fill)
+    monkeypatch.setattr(encoding, "compute_shards", fill)
     encode(cube_copy, plugin="pca", options=OPTIONS)
     assert refused
     assert verify(cube_copy).ok
