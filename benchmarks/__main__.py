@@ -61,9 +61,13 @@ def measure_figure(figure: Figure, setting: Setting, repeats: int) -> Result:
     if missing is not None:
         return Result(figure, missing=missing)
     ours, other = [], []
-    for _ in range(1 if figure.once else repeats):
-        ours.append(run_side(figure.name, "geoae", setting))
-        other.append(run_side(figure.name, "other", setting))
+    try:
+        for _ in range(1 if figure.once else repeats):
+            ours.append(run_side(figure.name, "geoae", setting))
+            other.append(run_side(figure.name, "other", setting))
+    except RuntimeError as error:  # the other figures are worth having
+        _say(str(error))
+        return Result(figure, missing=str(error).splitlines()[-1])
     return Result(figure, tuple(ours), tuple(other))
 
 

@@ -182,6 +182,18 @@ def test_what_cannot_be_measured_is_named(setting: Setting) -> None:
     assert "geoae.cli is not there" in markdown([row(result, setting)])
 
 
+def test_a_figure_that_fails_takes_no_other_with_it(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(name: str, side: str, setting: Setting) -> Measured:
+        raise RuntimeError(f"{name}, {side}: Traceback\nGeoaeError: the disk is full")
+
+    monkeypatch.setattr(command, "run_side", run)
+    result = command.measure_figure(find_figure("help"), setting, 2)
+    assert row(result, setting)[:3] == ("geoae --help", "skipped", "GeoaeError: the disk is full")
+    assert "Traceback" in capsys.readouterr().err
+
+
 def test_a_run_needs_its_place_in_a_document() -> None:
     assert insert(f"a\n{BEGIN}{END}\nb", "run\n") == f"a\n{BEGIN}\n\nrun\n\n{END}\nb"
     for document in ("a", BEGIN, END, END + BEGIN):

@@ -6,7 +6,7 @@ Its scenes are sparse: their headers are real, their pixels are not stored.
 import shutil
 
 from benchmarks.figures import Figure
-from benchmarks.figures.ingestion import make_cube
+from benchmarks.figures.ingestion import make_cube, remove_fresh
 from benchmarks.measure import Setting, Work
 from benchmarks.scenes import write_sparse_scenes
 
@@ -39,6 +39,7 @@ def _quarter(setting: Setting) -> int:
 def _ingest(setting: Setting, number: int) -> Work:
     from geoae.ingestion import ingest
 
+    remove_fresh(setting.folder)  # ingest asks for room as if pixels were stored
     out = setting.folder / "sparse.zarr"
     for path in (out, out.with_name(out.name + ".work")):
         shutil.rmtree(path, ignore_errors=True)
