@@ -18,7 +18,7 @@ from geoae.chunks import RowReader
 from geoae.cube import Cube
 from geoae.encoder import Channel, PatchBatch
 from geoae.errors import UsageError
-from geoae.mixing import Piece, checked_rows, in_chunks, plan_blocks, read_rows, stream, threads
+from geoae.mixing import Piece, checked_rows, plan_blocks, read_rows, stream, threads
 from geoae.normalisation import ChannelGroup, Normalisation, normalise_rows
 from geoae.sections import Image, Section, as_batch, empty_image
 
@@ -187,12 +187,15 @@ class CubePatches:
         """Divide the patches into sections of whole chunks, see `geoae.encoder.SectionedSource`."""
         if size < 1:
             raise ValueError(f"a section has at least one patch, not {size}")
-        readers = self._readers()
-        blocks = plan_blocks(self.rows, self._chunk(readers), size, None)
-        whole = Section(
-            self.channels, self.target_channels, self.patch_shape, readers, self._pictures, self.rows
-        )
+        whole = self._section()
+        blocks = plan_blocks(self.rows, self._chunk(whole.readers), size, None)
         return tuple(replace(whole, rows=np.concatenate(block.groups)) for block in blocks)
+
+    def _section(self) -> Section:
+        """Return all patches as one section."""
+        return Section(
+            self.channels, self.target_channels, self.patch_shape, self._readers(), self._pictures, self.rows
+        )
 
     def batches(self, size: int, shuffle_seed: int | None = None) -> Iterator[PatchBatch]:
         """Iterate over all patches once, in bounded memory.
@@ -228,17 +231,10 @@ class CubePatches:
 
         It takes their rows, ascending, and several threads may call it at a time.
         """
-        readers = self._readers()
+        whole = self._section()
 
         def read(rows: npt.NDArray[np.int64]) -> PatchBatch:
-            images = [empty_image(picture, len(rows), self.patch_shape) for picture in self._pictures]
-            start = 0
-            for piece in in_chunks(readers, rows, self._chunk(readers)):
-                stop = start + len(piece.rows)
-                for picture, (image, valid) in zip(self._pictures, images, strict=True):
-                    normalise_rows(picture, image[start:stop], valid[start:stop], piece, piece.positions)
-                start = stop
-            return as_batch(rows, images)
+            return replace(whole, rows=rows).read()
 
         return read
 

@@ -66,6 +66,13 @@ class Section:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def read(self) -> PatchBatch:
+        """Read all patches as one batch, whose arrays nobody fills again."""
+        images = self._empty(len(self))
+        for _ in self._fill(images, len(self)):
+            pass
+        return self._batch(self.rows, images)
+
     def batches(self, size: int, shuffle_seed: int | None = None) -> Iterator[PatchBatch]:
         """Iterate over the patches once, all in the thread that asks.
 
@@ -89,11 +96,14 @@ class Section:
         try:
             images = spare.pop()
         except IndexError:
-            images = [empty_image(picture, size, self.patch_shape) for picture in self.pictures]
+            images = self._empty(size)
         try:
             yield from self._fill(images, size)
         finally:
             spare.append(images)
+
+    def _empty(self, count: int) -> Sequence[Image]:
+        return [empty_image(picture, count, self.patch_shape) for picture in self.pictures]
 
     def _fill(self, images: Sequence[Image], size: int) -> Iterator[PatchBatch]:
         chunk = next(iter(self.readers.values())).chunk
